@@ -1,0 +1,365 @@
+"""What a user may ask: one frozen model per section, filled from YAML and ``--set``.
+
+A setting whose default is ``None`` is chosen by the plan from the data and the time there is; a
+value given here is kept and the rest adapts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from calco.errors import CalcoError, Problem
+
+MAX_CONFIG_BYTES = 1_000_000  # far above any honest config; below what an anchor bomb needs
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+LossName = Literal["bce_dice", "dice", "bce", "focal", "tversky", "lovasz"]
+OptimizerName = Literal["adamw", "adam", "sgd"]
+NormName = Literal["batch", "group", "instance", "none"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, closed and strict."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """Where the samples are and how to read them; everything is detected unless said here."""
+
+    images: str | None = None
+    """Image folder below the data root; None detects it."""
+    masks: str | None = None
+    """Mask folder or RLE CSV below the data root; None detects it."""
+    group: str | None = None
+    """Regular expression on the id; its first group names the sample's group: ``^(s\\d+)_``."""
+    group_column: str | None = None
+    """Column of ``groups.csv`` (id plus any columns) in the data root that names the group."""
+    channels: Literal[1, 3] | None = None
+    """Channels given to the network; None takes 3 when any image is coloured, else 1. Images with
+    another count on disk keep it."""
+    foreground: tuple[int, ...] | None = None
+    """Mask values (or palette indices) that are foreground; None detects a two-valued code."""
+    foreground_color: tuple[int, int, int] | None = None
+    """RGB colour that is foreground in coloured masks."""
+    foreground_channel: Literal["alpha"] | None = None
+    """``alpha`` reads the mask from the transparency of the mask file."""
+    threshold: Annotated[float, Field(ge=0)] | None = None
+    """Mask values above this are foreground; for smeared (JPEG, resized) masks."""
+    invert: bool = False
+    """Swap foreground and background of every mask."""
+    rle_order: Literal["column", "row"] | None = None
+    """Pixel order of an RLE CSV; None detects it."""
+    rle_base: Literal[0, 1] | None = None
+    """Number of the first pixel in an RLE CSV; None detects it."""
+    on_bad: Literal["error", "skip"] = "error"
+    """``skip`` leaves unreadable or mismatched samples out, named in the report."""
+    allow_unlabelled: bool = False
+    """Accept images without a mask; they are left out of training and scores."""
+    follow_links: bool = False
+    """Read through symbolic links that leave the data root."""
+    frame: Annotated[int, Field(ge=0)] | None = None
+    """Frame to read from animated or multi-page files; None refuses them."""
+    max_megapixels: Positive = 100.0
+    """Largest image decoded, checked from its header; protects from decompression bombs."""
+
+
+class AuditConfig(Section):
+    """What the audit looks for."""
+
+    twins: bool = True
+    """Look for near-duplicate images, so that none straddles the split."""
+    twin_correlation: Fraction = 0.97
+    """Correlation of two shrunken images above which they are called twins; measured on planted
+    pairs, see tests/images/test_duplicates.py."""
+    max_foreground_fraction: Fraction = 0.9
+    """Mean foreground share above which masks are suspected to be inverted."""
+
+
+class SplitConfig(Section):
+    """How samples are divided; sub-folders named train/val/test win over the fractions."""
+
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of samples for validation: stopping and tuning."""
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    """Share of samples for the test part, read once."""
+    seed: int = 0
+    """Changes which groups go where; independent of the training seed so that runs compare."""
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    family: Literal["unet", "encoder_unet"] | None = None
+    """``unet`` is written out in nets/unet.py; ``encoder_unet`` has a pretrained encoder; None
+    chooses."""
+    encoder: Literal["efficientnet-lite0"] = "efficientnet-lite0"
+    """Encoder of ``encoder_unet``; its ImageNet weights are installed with calco."""
+    pretrained: bool = True
+    """Start ``encoder_unet`` from ImageNet weights."""
+    width: Annotated[int, Field(ge=4, le=256)] = 64
+    """Channels after the first block of ``unet``; doubled at each level."""
+    depth: Annotated[int, Field(ge=1, le=6)] = 4
+    """Times ``unet`` halves the resolution."""
+    norm: NormName = "batch"
+    """Normalisation of ``unet``; ``group`` for tiny batches."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of channels dropped at the bottom of ``unet`` and before the head of
+    ``encoder_unet``."""
+
+
+class LossConfig(Section):
+    """What training minimises; each image counts once, whatever its batch."""
+
+    name: LossName = "bce_dice"
+    """``bce_dice`` is the mean of both and the steadiest over data sets."""
+    per_sample: bool = True
+    """Reduce per image, then average; False pools the batch as the classic recipe does."""
+    smooth: Positive = 1.0
+    """Pixels added to both sides of the soft overlap ratio, so that empty images have a slope."""
+    gamma: NonNegative = 2.0
+    """Focal exponent: how strongly easy pixels are ignored."""
+    alpha: Fraction = 0.5
+    """Tversky weight of false positives; 1 - alpha weighs false negatives."""
+
+
+class FitConfig(Section):
+    """How the network is trained."""
+
+    epochs: Count | None = None
+    """Passes over the training part at most; None lets the budget decide."""
+    batch: Count | None = None
+    """Images per step."""
+    crop_px: Annotated[int, Field(ge=32)] | None = None
+    """Side of the square training crop."""
+    resize_px: Annotated[int, Field(ge=32)] | None = None
+    """Resize every image to this square instead of cropping; predictions are resized back."""
+    optimizer: OptimizerName | None = None
+    """Update rule."""
+    learning_rate: Positive | None = None
+    """Peak learning rate."""
+    weight_decay: NonNegative | None = None
+    """Decoupled for adamw, L2 for adam and sgd."""
+    schedule: Literal["cosine", "constant"] | None = None
+    """``cosine`` warms up, then anneals to zero as the budget or the epochs end."""
+    ema: bool | None = None
+    """Validate and keep an exponential moving average of the weights."""
+    clip_norm: NonNegative = 1.0
+    """Largest gradient norm; 0 does not clip."""
+    augment: Fraction | None = None
+    """Strength of augmentation, 0 none to 1 strong."""
+    precision: Precision = "fp32"
+    """bf16 is slower than fp32 on many processors: measure before choosing it."""
+    monitor: Literal["dice", "loss"] = "dice"
+    """Validation figure that early stopping and best weights follow."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Validations without improvement before stopping; None trains to the end of the budget."""
+    min_delta: NonNegative = 0.0005
+    """Smallest change of the monitored figure that counts as improvement for patience."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Loader processes; 0 loads in the training process, right for cached data on few cores."""
+    validation_share: Annotated[float, Field(gt=0, le=1)] = 0.06
+    """Largest share of fit's time given to validation; epochs in between are not validated."""
+
+
+class TuneConfig(Section):
+    """Post-processing chosen on the validation part."""
+
+    enabled: bool = True
+    """False keeps threshold 0.5 and no clean-up."""
+    min_area: bool = True
+    """Try removing small objects."""
+    fill_holes: bool = True
+    """Try filling small holes."""
+
+
+class EvaluateConfig(Section):
+    """How scores are summarised."""
+
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+    """Resamples of the group bootstrap behind every 95 % interval."""
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    seed: int = 0
+    """Seeds weights, order and augmentation."""
+    budget_s: Annotated[float, Field(ge=5, allow_inf_nan=False)] | None = None
+    """Wall-clock seconds from command start to finished report; None trains by epochs."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto`` takes a GPU when there is one."""
+    data: DataConfig = DataConfig()
+    audit: AuditConfig = AuditConfig()
+    split: SplitConfig = SplitConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    fit: FitConfig = FitConfig()
+    tune: TuneConfig = TuneConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def load_config(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
+    """Read settings from a YAML file and ``section.key=value`` overrides.
+
+    Args:
+        path: YAML file; None starts from the defaults.
+        overrides: Later ones win; values are parsed as YAML.
+
+    Raises:
+        CalcoError: Lists every unknown key (with the nearest name), wrong type and range.
+    """
+    tree = _read_yaml(path) if path else {}
+    for override in overrides:
+        _apply(tree, override)
+    return validate_config(tree, where=str(path) if path else "settings")
+
+
+def validate_config(tree: object, where: str = "settings") -> Config:
+    """Check a tree of plain values against the schema.
+
+    Raises:
+        CalcoError: Lists every fault with its key.
+    """
+    try:
+        # through JSON: strict types (no "3" for 3, no true for 1), yet lists may fill tuples
+        return Config.model_validate_json(json.dumps(tree), strict=True)
+    except ValidationError as error:
+        raise CalcoError(*(_config_problem(e, where) for e in error.errors())) from None
+    except (TypeError, ValueError) as error:
+        raise CalcoError(
+            Problem("CONFIG_TYPE", str(error), where=where, do="use plain YAML values")
+        ) from None
+
+
+def config_to_yaml(config: Config) -> str:
+    """Return the settings as YAML that ``load_config`` reads back unchanged."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """List every setting as a dotted key.
+
+    Example:
+        >>> "fit.learning_rate" in known_keys()
+        True
+    """
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            keys += known_keys(inner, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML that refuses repeated keys and reads 1e-3 as a number, as people mean it."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key_node.value!r} is repeated", key_node.start_mark
+                )
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, "anchors and aliases are not used here", mark
+            )
+        return super().compose_node(parent, index)
+
+
+# YAML 1.1 wants a dot in floats; everybody writes learning_rate: 1e-3
+_FLOAT = re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
+
+
+def parse_yaml(text: str, where: str) -> object:
+    """Parse YAML safely: no tags, no aliases, no repeated keys, size-capped.
+
+    Raises:
+        CalcoError: With the line of the first fault.
+    """
+    if len(text) > MAX_CONFIG_BYTES:
+        raise CalcoError(
+            Problem("CONFIG_SIZE", "file too large", where, f"{len(text)} bytes", "< 1 MB")
+        )
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader subclass
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"{where}:{mark.line + 1}" if mark else where
+        what = getattr(error, "problem", None) or "not valid YAML"
+        raise CalcoError(
+            Problem("CONFIG_SYNTAX", what, line, do="write plain 'key: value' lines")
+        ) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalcoError(
+            Problem("CONFIG_READ", "cannot read the config", str(path), got=str(error))
+        ) from None
+    tree = parse_yaml(text, str(path))
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise CalcoError(
+            Problem("CONFIG_TYPE", "not a mapping", str(path), type(tree).__name__, "sections")
+        )
+    return tree
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise CalcoError(
+            Problem("CONFIG_SET", "not an assignment", "--set", repr(override), "section.key=value")
+        )
+    *sections, name = key.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise CalcoError(
+                Problem("CONFIG_SET", f"{section!r} is not a section", f"--set {override}")
+            )
+    tree[name] = parse_yaml(value, f"--set {key}")
+
+
+def _config_problem(error: ErrorDetails, where: str) -> Problem:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
+        # a right name in the wrong section is the commonest slip
+        near = near or [k for k in known_keys() if k.split(".")[-1] == key.split(".")[-1]][:1]
+        hint = f"did you mean {near[0]}?" if near else "see docs/reference/config.md"
+        return Problem("CONFIG_KEY", "unknown setting", where, got=key, do=hint)
+    return Problem(
+        "CONFIG_VALUE",
+        f"{key}: {error['msg'][:1].lower()}{error['msg'][1:]}",
+        where,
+        got=repr(error["input"]),
+        do=f"correct {key}",
+    )

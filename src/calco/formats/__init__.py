@@ -1,0 +1,1 @@
+"""What data looks like on disk."""

@@ -1,0 +1,1 @@
+"""Pixels: decoding, masks, augmentation, look-alikes, tiles, generated data, figures."""

@@ -1,0 +1,1 @@
+"""From image to mask with a trained network."""

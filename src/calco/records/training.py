@@ -1,0 +1,151 @@
+"""The plan and what training leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from calco.config import LossName, NormName, OptimizerName, Precision
+from calco.errors import Problem
+from calco.records.tables import html_table
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """Everything needed to build the network again, weights aside.
+
+    Attributes:
+        family: ``unet`` or ``encoder_unet``.
+        in_channels: Input channels.
+        mean: Per-channel mean subtracted, in uint8 units; inside the network.
+        std: Per-channel divisor, in uint8 units; inside the network.
+        encoder: For ``encoder_unet``.
+        pretrained: Start from ImageNet weights (training only).
+        width: For ``unet``.
+        depth: For ``unet``.
+        norm: For ``unet``.
+        dropout: Share of channels dropped.
+    """
+
+    family: Literal["unet", "encoder_unet"]
+    in_channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    encoder: str = "efficientnet-lite0"
+    pretrained: bool = True
+    width: int = 64
+    depth: int = 4
+    norm: NormName = "batch"
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings training follows, each with its reason.
+
+    Attributes:
+        network: What is built.
+        crop_px: Side of the square training crop; ignored when ``resize_px`` is set.
+        resize_px: Images are resized to this square instead of cropped; None keeps their size.
+        batch: Images per step.
+        epochs: Passes over the training part at most.
+        budget_s: Wall-clock seconds for the whole run; None is unlimited.
+        loss: What is minimised.
+        optimizer: Update rule.
+        learning_rate: Peak.
+        weight_decay: Strength.
+        schedule: Course of the learning rate.
+        ema: Whether averaged weights are validated and kept.
+        clip_norm: Largest gradient norm; 0 does not clip.
+        augment: Strength in [0, 1].
+        precision: Arithmetic of forward and backward.
+        reasons: Why, per setting name.
+    """
+
+    network: NetworkPlan
+    crop_px: int
+    resize_px: int | None
+    batch: int
+    epochs: int
+    budget_s: float | None
+    loss: LossName
+    optimizer: OptimizerName
+    learning_rate: float
+    weight_decay: float
+    schedule: Literal["cosine", "constant"]
+    ema: bool
+    clip_norm: float
+    augment: float
+    precision: Precision
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+    def settings(self) -> list[tuple[str, object, str]]:
+        """List (name, value, reason) of every planned setting."""
+        names = [n for n in self.__dataclass_fields__ if n not in ("network", "reasons")]
+        rows = [(f"network.{n}", getattr(self.network, n)) for n in NetworkPlan.__annotations__]
+        rows += [(n, getattr(self, n)) for n in names]
+        return [(name, value, self.reasons.get(name, "")) for name, value in rows]
+
+    def _repr_html_(self) -> str:
+        return html_table(self.settings(), header=("setting", "value", "why"))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of history.csv; NaN where an epoch was not validated.
+
+    Attributes:
+        epoch: From 1.
+        step: Optimiser steps done so far.
+        train_loss: Mean over the epoch's samples.
+        train_dice: Mean Dice of the training crops at threshold 0.5.
+        validation_loss: Mean over validation images.
+        validation_dice: Mean per-image Dice at original resolution, threshold 0.5.
+        learning_rate: At the last step.
+        seconds: Since fit began.
+    """
+
+    epoch: int
+    step: int
+    train_loss: float
+    train_dice: float
+    validation_loss: float
+    validation_dice: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What fit left behind.
+
+    Attributes:
+        history: All epochs, in order.
+        best_epoch: Epoch whose weights were kept; 0 when none was validated.
+        stopped_because: One sentence.
+        seconds: Wall time of fit.
+        seconds_stepping: Thereof in forward, backward and step.
+        seconds_validating: Thereof in validation.
+        advice: What looked wrong during training, with the setting to change.
+    """
+
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    stopped_because: str
+    seconds: float
+    seconds_stepping: float
+    seconds_validating: float
+    advice: tuple[Problem, ...] = ()
+
+    def _repr_html_(self) -> str:
+        best = next((e for e in self.history if e.epoch == self.best_epoch), None)
+        return html_table(
+            [
+                ("epochs", len(self.history)),
+                ("best epoch", self.best_epoch),
+                ("validation Dice", f"{best.validation_dice:.4f}" if best else "none"),
+                ("stopped because", self.stopped_because),
+                ("seconds", f"{self.seconds:.0f}"),
+            ]
+        )

@@ -1,0 +1,406 @@
+"""The run folder: the name of every file in one place, and how it gets there whole."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from calco.config import Config, config_to_yaml, load_config, parse_yaml
+from calco.errors import CalcoError, Problem
+from calco.records import (
+    Assignment,
+    Audit,
+    Epoch,
+    FileMask,
+    FitResult,
+    ImageScore,
+    ObjectMasks,
+    Plan,
+    Postprocess,
+    Sample,
+    SampleIndex,
+    Scores,
+    Split,
+)
+
+T = TypeVar("T")
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that its name never holds half of it.
+
+    The temporary file lies in the same folder, is fsynced and renamed; on failure the old file is
+    untouched and nothing is left over.
+    """
+    blob = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # O_EXCL and O_NOFOLLOW: a planted link must not redirect the write; 0o666 keeps the umask
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    temporary.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
+            file.write(blob)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable, where the system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows cannot open folders; its renames are journalled
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV whole; cells a spreadsheet would run as a formula get a leading apostrophe."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_inert(cell) for cell in row] for row in rows)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read what ``write_csv`` wrote; every cell is text.
+
+    Raises:
+        CalcoError: When the file is missing or not UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalcoError(
+            Problem("FILE_READ", "cannot read the file", str(path), got=str(error))
+        ) from None
+    return [
+        {key: (value or "").removeprefix("'") for key, value in row.items() if key is not None}
+        for row in csv.DictReader(io.StringIO(text))
+    ]
+
+
+def _inert(cell: object) -> object:
+    if isinstance(cell, str) and cell[:1] in ("=", "+", "@", "\t", "\r", "'"):
+        return "'" + cell
+    return f"{cell:.6g}" if isinstance(cell, float) else cell
+
+
+def to_json(record: object) -> str:
+    """Return a record as JSON; NaN becomes the text "NaN", so that it reads back."""
+    plain = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="strings")).dump_json(
+        record, indent=2
+    )
+    return plain.decode() + "\n"
+
+
+def from_json(kind: type[T], text: str, where: str) -> T:
+    """Rebuild a record from its JSON.
+
+    Raises:
+        CalcoError: When the text does not describe such a record.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise CalcoError(
+            Problem("RUN_FILE", f"{key}: {first['msg']}", where, do="restore it or train again")
+        ) from None
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """One folder with all that a training left; the only place that knows its file names."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        """Best weights; their sha256 and the network's description lie beside them."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Folder of the state that ``--resume`` continues from."""
+        return self.path / "last"
+
+    @property
+    def report_html(self) -> Path:
+        """The page for people."""
+        return self.path / "report.html"
+
+    @property
+    def curves_png(self) -> Path:
+        """Loss and Dice over epochs."""
+        return self.path / "curves.png"
+
+    @property
+    def summary_json(self) -> Path:
+        """The headline, for machines."""
+        return self.path / "summary.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for one training process.
+
+        Raises:
+            CalcoError: When a living process already trains here.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = self.path / ".lock"
+        try:
+            owner = int(lock.read_text())
+            os.kill(owner, 0)  # raises when the owner is gone: its lock is stale
+        except (OSError, ValueError):
+            owner = 0
+        if owner and owner != os.getpid():
+            raise CalcoError(
+                Problem(
+                    "RUN_LOCKED", f"process {owner} is training here", str(self.path), do="wait"
+                )
+            )
+        write_atomic(lock, str(os.getpid()))
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+    # --- one save and one load per record ----------------------------------------------------
+
+    def save_config(self, config: Config) -> Config:
+        """Write config.yaml."""
+        write_atomic(self.path / "config.yaml", config_to_yaml(config))
+        return config
+
+    def load_config(self) -> Config:
+        """Read config.yaml."""
+        return load_config(self.path / "config.yaml")
+
+    def save_manifest(self, manifest: Mapping[str, object]) -> None:
+        """Write manifest.json: versions, device, seed, data fingerprint."""
+        write_atomic(self.path / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+
+    def load_manifest(self) -> dict[str, Any]:
+        """Read manifest.json."""
+        manifest: dict[str, Any] = json.loads(self._text("manifest.json"))
+        return manifest
+
+    def save_index(self, index: SampleIndex) -> SampleIndex:
+        """Write samples.csv; paths are relative to the data root."""
+        rows = []
+        for sample in index:
+            match sample.mask:
+                case FileMask(path):
+                    mask = _relative(path, index.root)
+                case ObjectMasks(paths):
+                    mask = f"{len(paths)} object masks"
+                case None:
+                    mask = ""
+                case rle:
+                    mask = rle.where
+            image = _relative(sample.image, index.root)
+            rows.append((sample.id, image, mask, sample.group or "", sample.subset or ""))
+        write_csv(self.path / "samples.csv", ("id", "image", "mask", "group", "subset"), rows)
+        return index
+
+    def save_audit(self, audit: Audit) -> Audit:
+        """Write audit.json; it holds the index too, with paths relative to data and run."""
+        root = Path(os.path.relpath(audit.index.root, self.path))
+        index = _map_paths(audit.index, root, lambda p: Path(_relative(p, audit.index.root)))
+        write_atomic(self.path / "audit.json", to_json(replace(audit, index=index)))
+        return audit
+
+    def load_audit(self) -> Audit:
+        """Read audit.json, paths made absolute again."""
+        audit = from_json(Audit, self._text("audit.json"), f"{self.path}/audit.json")
+        root = (self.path / audit.index.root).resolve()
+        return replace(audit, index=_map_paths(audit.index, root, lambda p: root / p))
+
+    def save_split(self, split: Split) -> Split:
+        """Write split.csv."""
+        rows = [(a.id, a.group, a.subset, a.fold) for a in split.assignments]
+        write_csv(self.path / "split.csv", ("id", "group", "subset", "fold"), rows)
+        return split
+
+    def load_split(self) -> Split:
+        """Read split.csv, on the samples of audit.json."""
+        rows = read_csv(self.path / "split.csv")
+        assignments = TypeAdapter(tuple[Assignment, ...]).validate_python(rows)
+        index = self.load_audit().index.only(a.id for a in assignments)
+        return Split(index, assignments)
+
+    def save_plan(self, plan: Plan) -> Plan:
+        """Write plan.yaml: editable, each reason beside its setting."""
+        write_atomic(
+            self.path / "plan.yaml", yaml.safe_dump(json.loads(to_json(plan)), sort_keys=False)
+        )
+        return plan
+
+    def load_plan(self) -> Plan:
+        """Read plan.yaml."""
+        where = f"{self.path}/plan.yaml"
+        tree = parse_yaml(self._text("plan.yaml"), where)
+        return from_json(Plan, json.dumps(tree), where)
+
+    def save_history(self, history: Sequence[Epoch]) -> None:
+        """Write history.csv."""
+        names = [f.name for f in fields(Epoch)]
+        write_csv(
+            self.path / "history.csv", names, ([getattr(e, n) for n in names] for e in history)
+        )
+
+    def load_history(self) -> tuple[Epoch, ...]:
+        """Read history.csv; empty before the first epoch."""
+        if not (self.path / "history.csv").exists():
+            return ()
+        kinds = get_type_hints(Epoch)
+        return tuple(
+            Epoch(**{name: kinds[name](cell) for name, cell in row.items()})
+            for row in read_csv(self.path / "history.csv")
+        )
+
+    def save_fit(self, result: FitResult) -> FitResult:
+        """Write fit.json."""
+        write_atomic(self.path / "fit.json", to_json(result))
+        return result
+
+    def load_fit(self) -> FitResult:
+        """Read fit.json."""
+        return from_json(FitResult, self._text("fit.json"), f"{self.path}/fit.json")
+
+    def save_postprocess(self, postprocess: Postprocess) -> Postprocess:
+        """Write postprocess.json."""
+        write_atomic(self.path / "postprocess.json", to_json(postprocess))
+        return postprocess
+
+    def load_postprocess(self) -> Postprocess:
+        """Read postprocess.json; the defaults while there is none."""
+        if not (self.path / "postprocess.json").exists():
+            return Postprocess()
+        text = self._text("postprocess.json")
+        return from_json(Postprocess, text, f"{self.path}/postprocess.json")
+
+    def save_scores(self, scores: Scores) -> Scores:
+        """Write scores.csv, one row per image."""
+        header = [
+            "id",
+            "group",
+            "subset",
+            "tp",
+            "fp",
+            "fn",
+            "tn",
+            "dice",
+            "iou",
+            "precision",
+            "recall",
+        ]
+        write_csv(self.path / "scores.csv", header, (_score_row(s) for s in scores.images))
+        return scores
+
+    def load_scores(self) -> tuple[ImageScore, ...]:
+        """Read scores.csv."""
+        adapter = TypeAdapter(ImageScore)
+        rows = read_csv(self.path / "scores.csv")
+        return tuple(adapter.validate_python({**row, "counts": row}) for row in rows)
+
+    def save_summary(self, scores: Scores, fit: FitResult, seconds_total: float) -> None:
+        """Write summary.json: the keys that scripts outside the project read."""
+        subsets = {name: asdict(summary) for name, summary in scores.summaries.items()}
+        definition = (
+            "dice_mean: per-image Dice at original resolution, averaged over images;"
+            " both masks empty = 1, one empty = 0; intervals resample groups"
+        )
+        tree = {
+            **subsets,
+            "definition": definition,
+            "epochs": len(fit.history),
+            "best_epoch": fit.best_epoch,
+            "stopped_because": fit.stopped_because,
+            "seconds_total": round(seconds_total, 1),
+        }
+        write_atomic(self.summary_json, json.dumps(_null_nan(tree), indent=2) + "\n")
+
+    def load_summary(self) -> dict[str, Any]:
+        """Read summary.json."""
+        summary: dict[str, Any] = json.loads(self._text("summary.json"))
+        return summary
+
+    def _text(self, name: str) -> str:
+        path = self.path / name
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CalcoError(
+                Problem(
+                    "RUN_FILE",
+                    "cannot read a file of the run",
+                    str(path),
+                    got=type(error).__name__,
+                    do="give a folder that calco train has finished",
+                )
+            ) from None
+
+
+def _score_row(score: ImageScore) -> list[object]:
+    counts = score.counts
+    pixels = [counts.tp, counts.fp, counts.fn, counts.tn]
+    ratios = [score.dice, score.iou, score.precision, score.recall]
+    return [score.id, score.group, score.subset, *pixels, *ratios]
+
+
+def _null_nan(value: object) -> object:
+    match value:
+        case float() if math.isnan(value):
+            return None
+        case dict():
+            return {k: _null_nan(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_null_nan(v) for v in value]
+        case _:
+            return value
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _map_paths(index: SampleIndex, root: Path, change: Callable[[Path], Path]) -> SampleIndex:
+    def moved(sample: Sample) -> Sample:
+        match sample.mask:
+            case FileMask(path):
+                mask: object = FileMask(change(path))
+            case ObjectMasks(paths):
+                mask = ObjectMasks(tuple(change(p) for p in paths))
+            case other:
+                mask = other
+        return replace(sample, image=change(sample.image), mask=mask)  # type: ignore[arg-type]
+
+    return replace(index, root=root, samples=tuple(moved(s) for s in index))

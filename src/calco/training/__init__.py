@@ -1,0 +1,1 @@
+"""Losses, optimisers, clock and history."""
