@@ -46,7 +46,8 @@ def augment(
 
     Strength 0 only chooses the position and copies pixels bit for bit. Above it come flips, quarter
     turns, then angles (any at 1), zoom, shear, gamma, contrast, brightness, tint, blur and grain;
-    above 0.7 seldom also a negative. What lies beyond the border is mirrored, so images may be smaller than the crop.
+    above 0.7 seldom also a negative. What lies beyond the border is mirrored, so images may be
+    smaller than the crop.
 
     Args:
         image: (H, W, C) uint8, at least 1x1.
