@@ -1,0 +1,115 @@
+"""From a plan to a network that eats images as they come: uint8, any height and width."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from calco.errors import CalcoError, Problem
+from calco.nets.encoders import EncoderUNet
+from calco.nets.unet import UNet
+from calco.records import NetworkPlan
+
+
+class Segmenter(nn.Module):
+    """A network with its normalisation inside, for images of any size.
+
+    Args:
+        network: Maps normalised (B, C, H, W) to (B, 1, H, W) logits when H and W are multiples
+            of ``stride``.
+        stride: Side in pixels of the area that becomes one pixel at the network's bottom.
+        mean: Per-channel mean subtracted, in uint8 units.
+        std: Per-channel divisor, in uint8 units.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, network: nn.Module, stride: int, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.stride = stride
+        # not persistent: the plan is their one home, the weights file does not repeat them
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return one logit per pixel.
+
+        Args:
+            image: (B, C, H, W) uint8, or float in [0, 255]; any H, W >= 1.
+
+        Returns:
+            (B, 1, H, W) float logits.
+
+        Raises:
+            ValueError: When the shape is not (B, C, H, W) with the network's C.
+        """
+        channels = self.mean.shape[1]
+        if image.ndim != 4 or image.shape[1] != channels:
+            raise ValueError(
+                f"images of shape {tuple(image.shape)}; expected (B, {channels}, H, W)"
+            )
+        height, width = image.shape[-2:]
+        x = (image.to(self.mean.dtype) - self.mean) / self.std  # (B, C, H, W)
+        x = self._pad(x)  # (B, C, h, w): multiples of the stride
+        logits: Tensor = self.network(x)  # (B, 1, h, w)
+        return logits[..., :height, :width]
+
+    def _pad(self, x: Tensor) -> Tensor:
+        """Repeat the last row and column; unlike reflection that works for a single pixel too."""
+        height, width = x.shape[-2:]
+        rows, columns = -(-height // self.stride), -(-width // self.stride)
+        if rows == columns == 1:
+            columns = 2  # a single pixel at the bottom has no variance to normalise by
+        below, right = rows * self.stride - height, columns * self.stride - width
+        return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
+
+
+def build_network(plan: NetworkPlan) -> Segmenter:
+    """Build the planned network; random weights come from torch's global generator.
+
+    Raises:
+        CalcoError: When the plan's normalisation does not fit its channels, or the encoder's
+            weights are not as installed.
+    """
+    _check(plan)
+    network: UNet | EncoderUNet
+    match plan.family:
+        case "unet":
+            network = UNet(plan.in_channels, plan.width, plan.depth, plan.norm, plan.dropout)
+        case "encoder_unet":
+            network = EncoderUNet(plan.in_channels, plan.pretrained, plan.dropout)
+        case _:
+            assert_never(plan.family)
+    return Segmenter(network, network.stride, plan.mean, plan.std)
+
+
+def _check(plan: NetworkPlan) -> None:
+    """Refuse what a hand-edited plan may hold and torch would only fail on later."""
+    faults = []
+    if plan.in_channels < 1:
+        faults.append(("in_channels", str(plan.in_channels), "at least 1"))
+    for name, values in (("mean", plan.mean), ("std", plan.std)):
+        if len(values) != plan.in_channels:
+            faults.append((name, f"{len(values)} values", f"one per channel: {plan.in_channels}"))
+    if not all(value > 0 for value in plan.std):
+        faults.append(("std", str(plan.std), "positive values"))
+    if plan.family == "encoder_unet" and plan.encoder != "efficientnet-lite0":
+        faults.append(("encoder", plan.encoder, "efficientnet-lite0"))
+    if not (1 <= plan.width <= 256 and 1 <= plan.depth <= 6):
+        faults.append(("width, depth", f"{plan.width}, {plan.depth}", "1 to 256 and 1 to 6"))
+    if not 0 <= plan.dropout < 1:
+        faults.append(("dropout", str(plan.dropout), "in [0, 1)"))
+    if faults:
+        raise CalcoError(
+            *(
+                Problem("PLAN_NETWORK", f"network.{name} does not fit", "plan.yaml", got, expected)
+                for name, got, expected in faults
+            )
+        )

@@ -1,0 +1,108 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from calco.config import NormName
+from calco.errors import CalcoError
+from calco.nets.build import Segmenter, build_network
+from calco.records import NetworkPlan
+
+TINY = NetworkPlan("unet", 3, (100.0, 110.0, 120.0), (50.0, 60.0, 70.0), width=4, depth=3)
+ENCODER = NetworkPlan("encoder_unet", 3, (127.0,) * 3, (128.0,) * 3, pretrained=False)
+
+
+class _FirstChannel(nn.Module):
+    """Returns the normalised first channel as logits, and remembers the size it saw."""
+
+    seen: tuple[int, ...] = ()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = tuple(x.shape)
+        return x[:, :1]
+
+
+@pytest.mark.parametrize(
+    ("size", "padded"),
+    [
+        ((1, 1), (8, 16)),  # at least two pixels at the bottom
+        ((8, 8), (8, 16)),
+        ((1, 40), (8, 40)),
+        ((40, 1), (40, 8)),
+        ((16, 24), (16, 24)),
+        ((31, 33), (32, 40)),
+    ],
+)
+def test_pads_to_the_stride_and_crops_back(size: tuple[int, int], padded: tuple[int, int]) -> None:
+    inner = _FirstChannel()
+    segmenter = Segmenter(inner, 8, (10.0, 0.0), (2.0, 1.0))
+    image = torch.randint(0, 256, (2, 2, *size), dtype=torch.uint8)
+    logits = segmenter(image)
+    assert inner.seen[2:] == padded
+    assert torch.equal(logits, (image[:, :1].float() - 10) / 2)
+
+
+def test_padding_repeats_the_border() -> None:
+    segmenter = Segmenter(nn.Identity(), 4, (0.0,), (1.0,))
+    padded = segmenter._pad(torch.tensor([[[[1.0, 2.0, 3.0, 4.0, 5.0]]]]))
+    assert padded[0, 0].tolist() == [[1, 2, 3, 4, 5, 5, 5, 5]] * 4
+
+
+def test_uint8_and_float_images_give_the_same_logits() -> None:
+    network = build_network(TINY).eval()
+    image = torch.randint(0, 256, (1, 3, 20, 12), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(network(image), network(image.float()))
+
+
+@pytest.mark.parametrize("plan", [TINY, ENCODER], ids=["unet", "encoder_unet"])
+def test_multiples_of_the_stride_are_not_touched(plan: NetworkPlan) -> None:
+    network = build_network(plan).eval()
+    image = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    x = (image - network.mean) / network.std
+    with torch.no_grad():
+        assert torch.equal(network(image), network.network(x))
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "instance", "none"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (31, 1), (17, 23), (8, 8)])
+def test_any_size_trains_and_predicts(norm: NormName, size: tuple[int, int]) -> None:
+    network = build_network(replace(TINY, norm=norm, width=8))
+    image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
+    for mode in (True, False):
+        logits = network.train(mode)(image)
+        assert logits.shape == (1, 1, *size)
+        assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_any_number_of_channels(channels: int) -> None:
+    for plan in (TINY, ENCODER):
+        numbers = (127.0,) * channels
+        network = build_network(replace(plan, in_channels=channels, mean=numbers, std=numbers))
+        assert network(torch.zeros(1, channels, 40, 33)).shape == (1, 1, 40, 33)
+
+
+def test_normalisation_is_not_in_the_weights() -> None:
+    assert not {"mean", "std"} & set(build_network(TINY).state_dict())
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (1, 1, 16, 16), (1, 16, 16, 3)])
+def test_wrong_shape_is_quoted(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected \(B, 3, H, W\)") as caught:
+        build_network(TINY)(torch.zeros(shape))
+    assert str(shape) in str(caught.value)
+
+
+def test_all_faults_of_a_plan_are_listed() -> None:
+    bad = replace(TINY, in_channels=1, std=(1.0, 0.0, 1.0), width=10**9, dropout=1.0)
+    with pytest.raises(CalcoError) as caught:
+        build_network(bad)
+    assert {p.code for p in caught.value.problems} == {"PLAN_NETWORK"}
+    assert len(caught.value.problems) == 5  # mean, std twice, width, dropout
+
+
+def test_unknown_encoder_is_refused() -> None:
+    with pytest.raises(CalcoError, match=r"os\.system"):
+        build_network(replace(ENCODER, encoder="os.system"))
