@@ -24,6 +24,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and PyTorch both take
 
 LossName = Literal["bce_dice", "dice", "bce", "focal", "tversky", "lovasz"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
@@ -57,7 +58,7 @@ class DataConfig(Section):
     """RGB colour that is foreground in coloured masks."""
     foreground_channel: Literal["alpha"] | None = None
     """``alpha`` reads the mask from the transparency of the mask file."""
-    threshold: Annotated[float, Field(ge=0)] | None = None
+    threshold: NonNegative | None = None
     """Mask values above this are foreground; for smeared (JPEG, resized) masks."""
     invert: bool = False
     """Swap foreground and background of every mask."""
@@ -96,7 +97,7 @@ class SplitConfig(Section):
     """Share of samples for validation: stopping and tuning."""
     test: Annotated[float, Field(ge=0, lt=1)] = 0.15
     """Share of samples for the test part, read once."""
-    seed: int = 0
+    seed: Seed = 0
     """Changes which groups go where; independent of the training seed so that runs compare."""
 
 
@@ -196,7 +197,7 @@ class EvaluateConfig(Section):
 class Config(Section):
     """All settings of a run."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seeds weights, order and augmentation."""
     budget_s: Annotated[float, Field(ge=5, allow_inf_nan=False)] | None = None
     """Wall-clock seconds from command start to finished report; None trains by epochs."""
@@ -273,6 +274,10 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key is a list or a mapping", key_node.start_mark
+                )
             if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key_node.value!r} is repeated", key_node.start_mark
@@ -306,6 +311,8 @@ def parse_yaml(text: str, where: str) -> object:
         )
     try:
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader subclass
+    except RecursionError:
+        raise CalcoError(Problem("CONFIG_SYNTAX", "nested too deeply", where)) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"{where}:{mark.line + 1}" if mark else where

@@ -8,11 +8,12 @@ import io
 import json
 import math
 import os
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, BinaryIO, TypeVar
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -35,29 +36,37 @@ from calco.records import (
     Split,
 )
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # texts that spreadsheets run as formulas
+
 T = TypeVar("T")
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that its name never holds half of it.
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing and reading that gets its name only when the block succeeds.
 
     The temporary file lies in the same folder, is fsynced and renamed; on failure the old file is
     untouched and nothing is left over.
     """
-    blob = data.encode() if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # a shortened name: the temporary must fit where the final name just does
+    temporary = path.with_name(f".{path.name[:32]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     # O_EXCL and O_NOFOLLOW: a planted link must not redirect the write; 0o666 keeps the umask
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    temporary.unlink(missing_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     try:
-        with os.fdopen(os.open(temporary, flags, 0o666), "wb") as file:
-            file.write(blob)
+        with os.fdopen(os.open(temporary, flags, 0o666), "w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that its name never holds half of it; see ``atomic_file``."""
+    with atomic_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
 
 
 def sync_folder(folder: Path) -> None:
@@ -94,19 +103,19 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         CalcoError: When the file is missing or not UTF-8.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CalcoError(
             Problem("FILE_READ", "cannot read the file", str(path), got=str(error))
         ) from None
     return [
         {key: (value or "").removeprefix("'") for key, value in row.items() if key is not None}
-        for row in csv.DictReader(io.StringIO(text))
+        for row in rows
     ]
 
 
 def _inert(cell: object) -> object:
-    if isinstance(cell, str) and cell[:1] in ("=", "+", "@", "\t", "\r", "'"):
+    if isinstance(cell, str) and cell.startswith((*FORMULA_STARTS, "'")):
         return "'" + cell
     return f"{cell:.6g}" if isinstance(cell, float) else cell
 
@@ -128,11 +137,27 @@ def from_json(kind: type[T], text: str, where: str) -> T:
     try:
         return TypeAdapter(kind).validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise CalcoError(
-            Problem("RUN_FILE", f"{key}: {first['msg']}", where, do="restore it or train again")
-        ) from None
+        raise _damaged(error, where) from None
+
+
+def from_rows(kind: type[T], rows: object, path: Path) -> tuple[T, ...]:
+    """Rebuild records from the rows of a CSV, whose cells are text.
+
+    Raises:
+        CalcoError: When a row does not describe such a record.
+    """
+    try:
+        return TypeAdapter(tuple[kind, ...]).validate_python(rows)  # type: ignore[valid-type]
+    except ValidationError as error:
+        raise _damaged(error, str(path)) from None
+
+
+def _damaged(error: ValidationError, where: str) -> CalcoError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return CalcoError(
+        Problem("RUN_FILE", f"{key}: {first['msg']}", where, do="restore it or train again")
+    )
 
 
 @dataclass(frozen=True)
@@ -168,22 +193,21 @@ class RunDir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for one training process.
+        """Hold the folder for one writing process.
 
         Raises:
-            CalcoError: When a living process already trains here.
+            CalcoError: When a living process already writes here.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = self.path / ".lock"
-        try:
-            owner = int(lock.read_text())
-            os.kill(owner, 0)  # raises when the owner is gone: its lock is stale
-        except (OSError, ValueError):
-            owner = 0
-        if owner and owner != os.getpid():
+        owner = _living_owner(lock)
+        if owner:
             raise CalcoError(
                 Problem(
-                    "RUN_LOCKED", f"process {owner} is training here", str(self.path), do="wait"
+                    "RUN_LOCKED",
+                    f"process {owner} is writing here",
+                    str(self.path),
+                    do="wait, or remove .lock when that process is not calco",
                 )
             )
         write_atomic(lock, str(os.getpid()))
@@ -209,8 +233,7 @@ class RunDir:
 
     def load_manifest(self) -> dict[str, Any]:
         """Read manifest.json."""
-        manifest: dict[str, Any] = json.loads(self._text("manifest.json"))
-        return manifest
+        return from_json(dict[str, Any], self._text("manifest.json"), f"{self.path}/manifest.json")
 
     def save_index(self, index: SampleIndex) -> SampleIndex:
         """Write samples.csv; paths are relative to the data root."""
@@ -251,8 +274,8 @@ class RunDir:
 
     def load_split(self) -> Split:
         """Read split.csv, on the samples of audit.json."""
-        rows = read_csv(self.path / "split.csv")
-        assignments = TypeAdapter(tuple[Assignment, ...]).validate_python(rows)
+        path = self.path / "split.csv"
+        assignments = from_rows(Assignment, read_csv(path), path)
         index = self.load_audit().index.only(a.id for a in assignments)
         return Split(index, assignments)
 
@@ -278,13 +301,8 @@ class RunDir:
 
     def load_history(self) -> tuple[Epoch, ...]:
         """Read history.csv; empty before the first epoch."""
-        if not (self.path / "history.csv").exists():
-            return ()
-        kinds = get_type_hints(Epoch)
-        return tuple(
-            Epoch(**{name: kinds[name](cell) for name, cell in row.items()})
-            for row in read_csv(self.path / "history.csv")
-        )
+        path = self.path / "history.csv"
+        return from_rows(Epoch, read_csv(path), path) if path.exists() else ()
 
     def save_fit(self, result: FitResult) -> FitResult:
         """Write fit.json."""
@@ -327,12 +345,20 @@ class RunDir:
 
     def load_scores(self) -> tuple[ImageScore, ...]:
         """Read scores.csv."""
-        adapter = TypeAdapter(ImageScore)
-        rows = read_csv(self.path / "scores.csv")
-        return tuple(adapter.validate_python({**row, "counts": row}) for row in rows)
+        path = self.path / "scores.csv"
+        return from_rows(ImageScore, [{**row, "counts": row} for row in read_csv(path)], path)
 
-    def save_summary(self, scores: Scores, fit: FitResult, seconds_total: float) -> None:
-        """Write summary.json: the keys that scripts outside the project read."""
+    def save_summary(
+        self, scores: Scores, fit: FitResult, otsu_dice: float, seconds_total: float
+    ) -> None:
+        """Write summary.json: the keys that scripts outside the project read.
+
+        Args:
+            scores: One summary per subset.
+            fit: How training went.
+            otsu_dice: Mean test Dice of an Otsu threshold, the baseline to beat.
+            seconds_total: Since the command started.
+        """
         subsets = {name: asdict(summary) for name, summary in scores.summaries.items()}
         definition = (
             "dice_mean: per-image Dice at original resolution, averaged over images;"
@@ -340,6 +366,7 @@ class RunDir:
         )
         tree = {
             **subsets,
+            "baseline": {"otsu_dice_mean": otsu_dice},
             "definition": definition,
             "epochs": len(fit.history),
             "best_epoch": fit.best_epoch,
@@ -350,8 +377,7 @@ class RunDir:
 
     def load_summary(self) -> dict[str, Any]:
         """Read summary.json."""
-        summary: dict[str, Any] = json.loads(self._text("summary.json"))
-        return summary
+        return from_json(dict[str, Any], self._text("summary.json"), f"{self.path}/summary.json")
 
     def _text(self, name: str) -> str:
         path = self.path / name
@@ -367,6 +393,20 @@ class RunDir:
                     do="give a folder that calco train has finished",
                 )
             ) from None
+
+
+def _living_owner(lock: Path) -> int:
+    """Return the other process that holds a lock, 0 when there is none or it is gone."""
+    try:
+        owner = max(0, int(lock.read_text()))
+        if owner and owner != os.getpid():
+            os.kill(owner, 0)  # raises when there is no such process
+            return owner
+    except PermissionError:  # it lives and is somebody else's
+        return owner
+    except (OSError, ValueError, OverflowError):
+        pass
+    return 0
 
 
 def _score_row(score: ImageScore) -> list[object]:

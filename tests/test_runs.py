@@ -1,0 +1,346 @@
+"""No name ever holds half a file, and every record comes back as it was."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from calco.config import Config
+from calco.errors import CalcoError, Problem
+from calco.records import (
+    Assignment,
+    Audit,
+    Counts,
+    Epoch,
+    FileMask,
+    FitResult,
+    ImageScore,
+    ImageSpec,
+    MaskCode,
+    NetworkPlan,
+    ObjectMasks,
+    Plan,
+    Postprocess,
+    RleDialect,
+    RleMask,
+    Sample,
+    SampleFacts,
+    SampleIndex,
+    Scores,
+    Split,
+    SubsetSummary,
+    Twins,
+)
+from calco.runs import RunDir, atomic_file, read_csv, sha256_of, write_atomic, write_csv
+
+# --- whole files -----------------------------------------------------------------------------
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_atomic(path, "old")
+    write_atomic(path, b"new")
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_atomic(path, "old")
+    with pytest.raises(TypeError), atomic_file(path) as file:
+        file.writelines([b"half of the new", "not bytes"])  # type: ignore[list-item]
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_writer_can_read_back_before_the_name_exists(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with atomic_file(path) as file:
+        file.write(b"123")
+        file.seek(0)
+        assert file.read() == b"123"
+        assert not path.exists()
+    assert path.read_bytes() == b"123"
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys; from pathlib import Path\n"
+        "from calco.runs import write_atomic\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n    write_atomic(Path(sys.argv[1]), b'x' * 100_000)\n"
+        "except OSError as error:\n    print(error.errno)\n"
+    )
+    path = tmp_path / "a.bin"
+    write_atomic(path, b"old")
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip().isdigit()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_kill_before_the_rename_keeps_the_old_file(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; from calco.runs import atomic_file\n"
+        "with atomic_file(Path(sys.argv[1])) as file:\n"
+        "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = tmp_path / "a.bin"
+    write_atomic(path, b"old")
+    run = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert run.returncode == -9
+    assert path.read_bytes() == b"old"
+
+
+def test_a_planted_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("untouched")
+    path = tmp_path / "out.txt"
+    path.symlink_to(secret)
+    write_atomic(path, "mine")
+    assert secret.read_text() == "untouched"
+    assert not path.is_symlink()
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "a", "")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_name_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 125 + ".png")  # 254 bytes
+    write_atomic(path, "x")
+    assert path.read_text() == "x"
+
+
+def test_sha256_is_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+# --- tables ----------------------------------------------------------------------------------
+
+CELLS = ["0001", "NA", "1e5", "true", "=1+1", "+3", "@x", "-7", "'quoted", "a,b", 'say "x"', "l\nf"]
+
+
+def test_every_text_comes_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    write_csv(path, ("id", "n"), [(cell, 1) for cell in CELLS])
+    assert [row["id"] for row in read_csv(path)] == CELLS
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+3", "@x", "-1+1", "\tx", "\rx", "=cmd|' /C calc'!A0"])
+def test_formulas_are_inert_on_disk(tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "a.csv"
+    write_csv(path, ("id", "message"), [("a", cell)])
+    line = path.read_bytes().decode().split("\n", 1)[1]
+    assert line.removeprefix("a,").removeprefix('"').startswith("'")
+
+
+def test_a_table_that_is_not_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "long.csv").write_text("id\n" + "x" * 200_000)
+    with pytest.raises(CalcoError, match=r"FILE_READ.*long\.csv"):
+        read_csv(tmp_path / "long.csv")
+    with pytest.raises(CalcoError, match=r"FILE_READ.*a\.csv"):
+        read_csv(tmp_path / "a.csv")
+    with pytest.raises(CalcoError, match="FILE_READ"):
+        read_csv(tmp_path / "gone.csv")
+
+
+# --- the lock --------------------------------------------------------------------------------
+
+
+def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path / "run")
+    with folder.locked():
+        (folder.path / ".lock").write_text("1")  # init lives for ever
+        with pytest.raises(CalcoError, match="RUN_LOCKED"), folder.locked():
+            pass
+
+
+@pytest.mark.parametrize("content", ["", "not a number", "999999999", "9" * 30, "0", "-1"])
+def test_a_stale_lock_is_taken_over(tmp_path: Path, content: str) -> None:
+    (tmp_path / ".lock").write_text(content)
+    with RunDir(tmp_path).locked():
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_the_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), RunDir(tmp_path).locked():
+        raise ZeroDivisionError
+    with RunDir(tmp_path).locked():
+        pass
+
+
+# --- records ---------------------------------------------------------------------------------
+
+
+def an_index(root: Path) -> SampleIndex:
+    rle = RleMask(("1 3", "7 2"), RleDialect(empty="-1"), "m.csv:2")
+    samples = (
+        Sample("a", root / "images/a.png", FileMask(root / "masks/a.png"), "g1", "train"),
+        Sample("b", root / "images/b.png", ObjectMasks((root / "o/1.png", root / "o/2.png"))),
+        Sample("c=ü", root / "images/c=ü.png", rle),
+        Sample("d", root / "images/d.png"),
+    )
+    code = MaskCode("values", (255,), note="two values")
+    return SampleIndex(root, "images and masks", samples, ImageSpec(frame=2), code)
+
+
+def an_audit(root: Path) -> Audit:
+    facts = tuple(
+        SampleFacts(s.id, 4, 5, 3, "uint8", 0.0, 255.0, 12.5, share, n, "0" * 64)
+        for s, share, n in zip(
+            an_index(root), (0.1, 0.0, 1.0, math.nan), (1, 0, 1, -1), strict=True
+        )
+    )
+    problems = (Problem("X", "what", "a.png", "got", "want", "do", "warning"),)
+    return Audit(an_index(root), facts, (Twins(("a", "b"), "near"),), problems)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunDir:
+    path = tmp_path / "home" / "runs" / "r1"
+    path.mkdir(parents=True)
+    return RunDir(path)
+
+
+def same(one: object, other: object) -> bool:
+    """Compare records in which NaN equals NaN."""
+    return repr(one) == repr(other)
+
+
+def test_config_and_postprocess_come_back(folder: RunDir) -> None:
+    config = Config(seed=3, data={"group": r"^(\d+)"})  # type: ignore[arg-type]
+    folder.save_config(config)
+    assert folder.load_config() == config
+    assert folder.load_postprocess() == Postprocess()
+    chosen = folder.save_postprocess(Postprocess(0.37, 12, 5, "validation"))
+    assert folder.load_postprocess() == chosen
+
+
+def test_an_audit_comes_back_with_its_nan(folder: RunDir) -> None:
+    root = folder.path.parents[1] / "data"
+    root.mkdir()
+    audit = folder.save_audit(an_audit(root))
+    assert same(folder.load_audit(), audit)
+    assert str(root) not in (folder.path / "audit.json").read_text()
+
+
+def test_data_and_run_can_move_together(folder: RunDir, tmp_path: Path) -> None:
+    home = folder.path.parents[1]
+    (home / "data").mkdir()
+    folder.save_audit(an_audit(home / "data"))
+    home.rename(tmp_path / "moved")
+    moved = RunDir(tmp_path / "moved/runs/r1").load_audit()
+    assert same(moved, an_audit(tmp_path / "moved/data"))
+
+
+def test_a_split_comes_back(folder: RunDir) -> None:
+    root = folder.path.parents[1] / "data"
+    root.mkdir()
+    folder.save_audit(an_audit(root))
+    assignments = (
+        Assignment("a", "=g", "train"),
+        Assignment("b", "0001", "validation"),
+        Assignment("c=ü", "NA", "test", 2),
+    )
+    split = Split(an_index(root).only(["a", "b", "c=ü"]), assignments)
+    assert folder.save_split(split) is split
+    assert same(folder.load_split(), split)
+
+
+def test_a_plan_comes_back(folder: RunDir) -> None:
+    network = NetworkPlan("unet", 3, (120.5, 1, 2), (50, 1, 2), width=16, dropout=0.1)
+    reasons = {"batch": "fits: 8 x 'small' {images}", "crop_px": "# not a comment"}
+    plan = Plan(
+        network, 128, None, 8, 30, 60.0, "bce_dice", "adamw", 1e-3, 1e-5, "cosine",
+        ema=True, clip_norm=1.0, augment=0.5, precision="fp32", reasons=reasons,
+    )  # fmt: skip
+    folder.save_plan(plan)
+    assert folder.load_plan() == plan
+
+
+def test_history_and_fit_come_back_with_their_nan(folder: RunDir) -> None:
+    assert folder.load_history() == ()
+    history = (
+        Epoch(1, 4, 0.5, 0.25, math.nan, math.nan, 1e-3, 2.5),
+        Epoch(2, 8, 0.25, 0.5, 1.0, 1.0, 0.0, 5.0),
+    )
+    folder.save_history(history)
+    loaded = folder.load_history()
+    assert [e.epoch for e in loaded] == [1, 2]
+    assert math.isnan(loaded[0].validation_dice)
+    assert loaded[1] == history[1]
+    fit = FitResult(history, 2, "patience", 5.0, 3.0, 1.0, (Problem("SLOW", "slow loader"),))
+    folder.save_fit(fit)
+    assert same(folder.load_fit(), replace(fit, history=(history[0], history[1])))
+
+
+def some_scores() -> Scores:
+    images = (
+        ImageScore("0001", "g", "test", Counts(2, 1, 1, 5), 2 / 3, 0.5, 2 / 3, 2 / 3),
+        ImageScore("=b", "g", "test", Counts(0, 0, 0, 9), 1.0, 1.0, math.nan, math.nan),
+    )
+    summary = SubsetSummary(
+        2, 1, 1, 0.8333, (0.6, 1.0), 0.75, 2 / 3, 0.5, math.nan, 2 / 3, 2 / 3, 0.0
+    )
+    return Scores(images, {"test": summary})
+
+
+def test_scores_come_back_to_six_digits(folder: RunDir) -> None:
+    scores = folder.save_scores(some_scores())
+    loaded = folder.load_scores()
+    assert [s.id for s in loaded] == ["0001", "=b"]
+    assert [s.counts for s in loaded] == [s.counts for s in scores.images]
+    assert loaded[0].dice == pytest.approx(2 / 3, abs=1e-6)
+    assert math.isnan(loaded[1].precision)
+
+
+def test_the_summary_has_the_keys_that_scripts_read(folder: RunDir) -> None:
+    fit = FitResult((), 0, "budget", 1.0, 1.0, 0.0)
+    folder.save_summary(some_scores(), fit, otsu_dice=math.nan, seconds_total=12.34)
+    summary = folder.load_summary()
+    assert summary["test"]["dice_mean"] == 0.8333
+    assert summary["test"]["dice_ci95"] == [0.6, 1.0]
+    assert summary["test"]["n_images"] == 2
+    assert summary["test"]["precision"] is None  # JSON has no NaN
+    assert summary["baseline"]["otsu_dice_mean"] is None
+    assert summary["seconds_total"] == 12.3
+    assert summary["stopped_because"] == "budget"
+
+
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [
+        ("audit.json", RunDir.load_audit),
+        ("fit.json", RunDir.load_fit),
+        ("postprocess.json", RunDir.load_postprocess),
+        ("plan.yaml", RunDir.load_plan),
+        ("summary.json", RunDir.load_summary),
+        ("manifest.json", RunDir.load_manifest),
+        ("history.csv", RunDir.load_history),
+        ("scores.csv", RunDir.load_scores),
+        ("split.csv", RunDir.load_split),
+    ],
+)
+@pytest.mark.parametrize("content", [b"id\nx\n", b"{\n1", b"[1]\n1", b"\xff\xfe"])
+def test_a_damaged_file_is_named(folder: RunDir, name: str, load: object, content: bytes) -> None:
+    (folder.path / name).write_bytes(content)
+    with pytest.raises(CalcoError, match=name.replace(".", r"\.")):
+        load(folder)  # type: ignore[operator]
