@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from calco.config import DataConfig
 from calco.errors import CalcoError, Problem
-from calco.images.decode import Stored, read_stored, stored_size
+from calco.images.decode import read_stored, stored_size
+from calco.images.stored import Stored
 from calco.records.data import ImageSpec
 
 IMAGE_SUFFIXES = frozenset(
@@ -33,6 +34,7 @@ SAMPLED_MEGAPIXELS = 64.0
 
 # of 0-1 floats and of cameras; [0, 255] is missing because it marks sets of 8-bit files
 _NATURAL_RANGES = ((0, 1), (-1, 1), (0, 1023), (0, 4095), (0, 16383), (0, 65535))
+_Item = TypeVar("_Item")
 _JUNK_NAMES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 
 
@@ -242,10 +244,15 @@ class _Look:
     values: NDArray[Any] | None
 
 
-def spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """Take up to ``count`` items evenly spread over a sequence, the first among them."""
-    count = min(count, len(paths))
-    return [paths[i * len(paths) // count] for i in range(count)]
+def spread(items: Sequence[_Item], count: int) -> list[_Item]:
+    """Take up to ``count`` items evenly spread over a sequence, the first among them.
+
+    Example:
+        >>> spread("abcdefgh", 4)
+        ['a', 'c', 'e', 'g']
+    """
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def _looks(paths: Sequence[Path], config: DataConfig) -> Iterator[_Look]:

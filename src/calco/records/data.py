@@ -74,6 +74,7 @@ class MaskCode:
         color: For ``color``.
         invert: Swap foreground and background afterwards.
         note: How the code was found, one sentence for people.
+        background: The only other values there may be, colours as 0xRRGGBB; any when empty.
     """
 
     kind: Literal["values", "threshold", "color", "alpha", "rle"]
@@ -82,6 +83,7 @@ class MaskCode:
     color: tuple[int, int, int] = (0, 0, 0)
     invert: bool = False
     note: str = ""
+    background: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,10 @@ class Split:
     def groups(self, subset: Subset) -> tuple[str, ...]:
         """Return the group of each sample of ``part(subset)``, in its order."""
         return tuple(a.group for a in self.assignments if a.subset == subset)
+
+    def part_and_groups(self, subset: Subset) -> tuple[SampleIndex, tuple[str, ...]]:
+        """Return the samples of one subset and their groups."""
+        return self.part(subset), self.groups(subset)
 
     def _repr_html_(self) -> str:
         return html_table(

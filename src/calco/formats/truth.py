@@ -1,0 +1,106 @@
+"""The truth of a sample as bool pixels, wherever it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calco.errors import CalcoError, Problem
+from calco.formats.rle import decode
+from calco.images.mask_files import read_mask_file
+from calco.records.data import FileMask, MaskCode, MaskSource, ObjectMasks, RleMask
+
+Size = tuple[int, int]
+
+
+def read_truth(
+    source: MaskSource, code: MaskCode, size: Size | None = None, max_megapixels: float = 100
+) -> NDArray[np.bool_]:
+    """Read a truth; several objects or rows are joined.
+
+    Args:
+        source: A mask file, one file per object, or run-length encoded rows.
+        code: How mask files are read; only ``invert`` concerns encoded rows.
+        size: (height, width) of the image; None takes the mask's own, which encoded rows and
+            an empty list of objects do not have.
+        max_megapixels: Largest mask decoded.
+
+    Returns:
+        (H, W) bool, True is foreground.
+
+    Raises:
+        CalcoError: MASK_SIZE when the sizes differ, RLE_SIZE when none is known, and what
+            reading the files or rows raises.
+    """
+    match source:
+        case FileMask():
+            mask = read_mask_file(source.path, code, max_megapixels)
+            _require_size(mask, size, str(source.path))
+            return mask
+        case ObjectMasks():
+            return _union(_object_masks(source, code, size, max_megapixels), size, code.invert)
+        case RleMask():
+            if size is None:
+                raise _unknown_size(source.where)
+            rows = (decode(row, size, source.dialect, source.where) for row in source.rows)
+            return _union(rows, size, code.invert)
+        case _:
+            assert_never(source)
+
+
+def _object_masks(
+    source: ObjectMasks, code: MaskCode, size: Size | None, max_megapixels: float
+) -> Iterator[NDArray[np.bool_]]:
+    for path in source.paths:
+        mask = read_mask_file(path, replace(code, invert=False), max_megapixels)
+        _require_size(mask, size, str(path))
+        size = (mask.shape[0], mask.shape[1])  # the first object decides when the image did not
+        yield mask
+
+
+def _union(
+    masks: Iterator[NDArray[np.bool_]], size: Size | None, invert: bool
+) -> NDArray[np.bool_]:
+    """Join masks; only the union is inverted, so that objects are not lost in each other."""
+    whole = next(masks, None)
+    if whole is None:
+        if size is None:
+            raise _unknown_size("")
+        whole = np.zeros(size, bool)
+    for mask in masks:
+        whole = whole | mask
+    return ~whole if invert else whole
+
+
+def _require_size(mask: NDArray[np.bool_], size: Size | None, where: str) -> None:
+    if size is None or mask.shape == size:
+        return
+    transposed = mask.shape == size[::-1]
+    raise CalcoError(
+        Problem(
+            "MASK_SIZE",
+            "mask and image differ in size" + ("; it equals the transpose" if transposed else ""),
+            where,
+            got=f"mask {mask.shape[0]} x {mask.shape[1]}",
+            expected=f"{size[0]} x {size[1]} (H x W) like its image",
+            do="transpose the mask or turn its image"
+            if transposed
+            else "export it again at the image's size, or set data.on_bad: skip",
+        )
+    )
+
+
+def _unknown_size(where: str) -> CalcoError:
+    return CalcoError(
+        Problem(
+            "RLE_SIZE",
+            "the mask's size is unknown",
+            where,
+            expected="an image that gives it",
+            do="add the image",
+        )
+    )

@@ -1,0 +1,184 @@
+"""What can be refused before an image is decoded, and how a decoder's own faults are told."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from calco.errors import CalcoError, Problem
+
+Format = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP"]
+
+_MAGIC: tuple[tuple[bytes, Format], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
+    (b"BM", "BMP"),
+)
+_STRANGERS = (
+    (b"GIF8", "a GIF"),
+    (b"%PDF", "a PDF"),
+    (b"%!PS", "PostScript"),
+    (b"SIMPLE  =", "FITS"),
+    (b"\xd7\xcd\xc6\x9a", "a WMF drawing"),
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"\x1f\x8b", "gzip data"),
+    (b"<svg", "an SVG drawing"),
+    (b"{", "JSON text"),
+    (b"version https://git-lfs", "a Git LFS pointer; run git lfs pull"),
+)
+
+
+def sniff(path: Path) -> Format:
+    """Return the format by the first bytes of a file.
+
+    Raises:
+        CalcoError: NOT_A_FILE, IO_MISSING, IO_PERMISSION, IMG_EMPTY or IMG_FORMAT.
+    """
+    head = first_bytes(path)
+    if not head:
+        raise CalcoError(
+            Problem("IMG_EMPTY", "file has zero bytes", str(path), do="copy it again or remove it")
+        )
+    for magic, kind in _MAGIC:
+        if head.startswith(magic):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    raise CalcoError(
+        Problem(
+            "IMG_FORMAT",
+            f"not an image calco reads; it looks like {_guess(head)}",
+            str(path),
+            got=f"first bytes {head[:16]!r}",
+            expected="PNG, JPEG, TIFF, BMP or WEBP",
+            do="convert it to PNG, or download it again if it should be an image",
+        )
+    )
+
+
+def first_bytes(path: Path, count: int = 64) -> bytes:
+    """Read the first bytes of a regular file.
+
+    Raises:
+        CalcoError: NOT_A_FILE, IO_MISSING or IO_PERMISSION.
+    """
+    try:
+        # a pipe or device would block or never end, so only regular files are opened
+        if not path.exists():
+            what = "link points to nothing" if path.is_symlink() else "file does not exist"
+            raise CalcoError(Problem("IO_MISSING", what, str(path), do="restore or remove it"))
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "is not a regular file"
+            raise CalcoError(Problem("NOT_A_FILE", what, str(path), do="rename or remove it"))
+        with path.open("rb") as file:
+            return file.read(count)
+    except PermissionError:
+        raise CalcoError(
+            Problem("IO_PERMISSION", "no permission to read", str(path), do="chmod u+r it")
+        ) from None
+    except OSError as error:
+        raise CalcoError(
+            Problem("IO_ERROR", f"cannot be read: {error.strerror}", str(path))
+        ) from error
+
+
+def check_megapixels(path: Path, size: tuple[int, int], channels: int, limit: float) -> None:
+    """Refuse an image before it is decoded.
+
+    Raises:
+        CalcoError: IMG_SIZE.
+    """
+    height, width = size
+    megapixels = height * width * max(channels, 4) / 4 / 1e6
+    if megapixels > limit or height < 1 or width < 1:
+        shape = f"{height} x {width}" + (f" x {channels}" if channels > 4 else "")
+        raise CalcoError(
+            Problem(
+                "IMG_SIZE",
+                "image has no pixels" if height * width < 1 else "image is too large",
+                str(path),
+                got=f"{shape} (H x W), {megapixels:.0f} megapixels",
+                expected=f"at most {limit:g}",
+                do="cut it into tiles, or raise data.max_megapixels if you trust the file",
+            )
+        )
+
+
+def refuse_frames(path: Path, count: int, frame: int | None) -> None:
+    """Refuse a file of several frames, or a frame it does not have.
+
+    Raises:
+        CalcoError: IMG_FRAMES.
+    """
+    if frame is None and count > 1:
+        raise CalcoError(
+            Problem(
+                "IMG_FRAMES",
+                f"file has {count} frames",
+                str(path),
+                expected="one image per file",
+                do="extract them, or set data.frame: 0 to read the first; channels stored as "
+                "pages need to be saved as one page of several samples",
+            )
+        )
+    if frame is not None and frame >= count:
+        raise CalcoError(
+            Problem(
+                "IMG_FRAMES",
+                f"file has {count} frames",
+                str(path),
+                got=f"data.frame {frame}",
+                expected=f"0 to {count - 1}",
+                do="lower data.frame",
+            )
+        )
+
+
+@contextmanager
+def decoder_faults(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises into one problem, and keep its warnings off the terminal."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (CalcoError, MemoryError):
+        raise
+    except Exception as error:
+        text = str(error)
+        if "text chunk" in text or "MAX_TEXT" in text:
+            raise CalcoError(
+                Problem(
+                    "IMG_METADATA",
+                    "a text block inside the image is too large",
+                    str(path),
+                    got=text,
+                    do="strip the metadata: exiftool -all= FILE",
+                )
+            ) from error
+        raise CalcoError(
+            Problem(
+                "IMG_TRUNCATED",
+                "image is cut off or damaged",
+                str(path),
+                got=text or type(error).__name__,
+                do="copy it again from its source, or remove it",
+            )
+        ) from error
+
+
+def _guess(head: bytes) -> str:
+    text = head.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
+        return "a web page (a failed download?)"
+    for magic, name in _STRANGERS:
+        if head.startswith(magic):
+            return name
+    return "text" if head.isascii() and b"\x00" not in head else "unknown data"

@@ -1,0 +1,280 @@
+"""From a mask file to bool pixels, by a code that every file must obey."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_never
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from calco.errors import CalcoError, Problem
+from calco.images.decode import read_stored
+from calco.images.files import check_megapixels, first_bytes
+from calco.images.io import IMAGE_SUFFIXES
+from calco.images.stored import require_finite
+from calco.records.data import MaskCode
+
+MASK_SUFFIXES = IMAGE_SUFFIXES | {".npy"}
+"""Names worth opening as masks."""
+
+_PICKLE_OPCODE = b"\x80"
+_UNKNOWN = 2  # neither foreground (1) nor background (0)
+_LISTED = 8  # values or colours shown in a message
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPixels:
+    """A decoded mask file to which no code was applied yet.
+
+    Attributes:
+        values: (H, W) grey values or palette indices; None when it is coloured.
+        colors: (H, W) int32, 0xRRGGBB of coloured and palette masks; None when it is grey.
+        opaque: (H, W) bool; None without transparency channel.
+    """
+
+    values: NDArray[Any] | None
+    colors: NDArray[np.int32] | None = None
+    opaque: NDArray[np.bool_] | None = None
+
+
+def read_mask_pixels(path: Path, max_megapixels: float = 100) -> MaskPixels:
+    """Decode a mask file: an image, or an array in ``.npy`` without pickled objects.
+
+    Raises:
+        CalcoError: As ``read_stored``; UNSAFE_FILE for pickles, MASK_EXIF for a file that is turned
+            by a tag, MASK_CHANNELS for what is neither grey nor RGB.
+    """
+    head = first_bytes(path)
+    if head.startswith(b"\x93NUMPY"):
+        return MaskPixels(_read_npy(path, max_megapixels))
+    if head.startswith((_PICKLE_OPCODE, b"PK\x03\x04")):
+        raise _unsafe(path, "is a pickle or an archive of pickles (.npz, .pt)")
+    stored = read_stored(path, max_megapixels)
+    if stored.orientation != 1:
+        raise CalcoError(
+            Problem(
+                "MASK_EXIF",
+                "mask is turned by an EXIF tag, and programs differ in obeying it",
+                str(path),
+                got=f"orientation {stored.orientation}",
+                expected="an upright mask",
+                do="save it upright without the tag: exiftool -Orientation= FILE",
+            )
+        )
+    if stored.palette is not None:
+        colors = _packed(stored.palette[:, :3])[stored.values]  # (H, W)
+        see_through = (stored.palette[:, 3] < 255).any()
+        opaque = (stored.palette[:, 3] > 127)[stored.values] if see_through else None
+        return MaskPixels(stored.values, colors, opaque)
+    return _split_channels(stored.values, stored.has_alpha, path)
+
+
+def read_mask_file(path: Path, code: MaskCode, max_megapixels: float = 100) -> NDArray[np.bool_]:
+    """Read a mask file by its code.
+
+    Returns:
+        (H, W) bool, True is foreground.
+
+    Raises:
+        CalcoError: As ``read_mask_pixels``; MASK_VALUES or MASK_ALPHA for a file that breaks the
+            code.
+    """
+    mask = _by_code(read_mask_pixels(path, max_megapixels), code, path)
+    return ~mask if code.invert else mask
+
+
+def show_color(packed: int) -> str:
+    """Write a 0xRRGGBB colour as people set it.
+
+    Example:
+        >>> show_color(0xFF8000)
+        '(255, 128, 0)'
+    """
+    return f"({packed >> 16}, {packed >> 8 & 255}, {packed & 255})"
+
+
+def pack_color(color: tuple[int, int, int]) -> int:
+    """Return a colour as 0xRRGGBB."""
+    return color[0] << 16 | color[1] << 8 | color[2]
+
+
+def _by_code(pixels: MaskPixels, code: MaskCode, path: Path) -> NDArray[np.bool_]:
+    match code.kind:
+        case "values":
+            return _pick(_grey(pixels, path), code.values, code.background, path)
+        case "threshold":
+            above: NDArray[np.bool_] = _grey(pixels, path) > code.threshold
+            return above
+        case "color":
+            colors = _as_colors(pixels)
+            return _pick(colors, (pack_color(code.color),), code.background, path, named=True)
+        case "alpha":
+            if pixels.opaque is None:
+                raise CalcoError(
+                    Problem(
+                        "MASK_ALPHA",
+                        "mask has no transparency, but the others keep their shape there",
+                        str(path),
+                        do="save it like the others, or remove it",
+                    )
+                )
+            return pixels.opaque
+        case "rle":
+            raise ValueError("run-length encoded masks are not files")
+        case _:
+            assert_never(code.kind)
+
+
+def _pick(
+    plane: NDArray[Any],
+    foreground: tuple[int, ...],
+    background: tuple[int, ...],
+    path: Path,
+    named: bool = False,
+) -> NDArray[np.bool_]:
+    """Compare with the foreground; refuse what is neither that nor declared background."""
+    if plane.dtype == np.uint8:  # a table look-up is several times faster than comparisons
+        table = np.full(256, _UNKNOWN if background else 0, np.uint8)
+        table[[v for v in background if 0 <= v < 256]] = 0
+        table[[v for v in foreground if 0 <= v < 256]] = 1
+        marks = np.asarray(cv2.LUT(plane, table))
+        if background and marks.max(initial=0) == _UNKNOWN:
+            raise _outside(plane, foreground + background, path, named)
+        return marks.astype(bool)
+    mask = _equals_any(plane, foreground)
+    if background and not (mask | _equals_any(plane, background)).all():
+        raise _outside(plane, foreground + background, path, named)
+    return mask
+
+
+def _equals_any(plane: NDArray[Any], values: tuple[int, ...]) -> NDArray[np.bool_]:
+    equal: NDArray[np.bool_] = np.zeros(plane.shape, bool)
+    for value in values:  # few, and far faster than np.isin
+        equal |= plane == value
+    return equal
+
+
+def _outside(plane: NDArray[Any], allowed: tuple[int, ...], path: Path, named: bool) -> CalcoError:
+    values, counts = np.unique(plane[~np.isin(plane, allowed)], return_counts=True)
+    show = show_color if named else "{:g}".format
+    common = np.argsort(-counts, kind="stable")[:_LISTED]
+    listed = ", ".join(f"{show(values[i])} ({counts[i]} px)" for i in common)
+    more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
+    noun = "colours" if named else "values"
+    return CalcoError(
+        Problem(
+            "MASK_VALUES",
+            f"mask has other {noun} than the other masks",
+            str(path),
+            got=listed + more,
+            expected=f"only {', '.join(show(v) for v in sorted(allowed))}",
+            do="rewrite it, or say what is foreground: "
+            + ("data.foreground_color" if named else "data.foreground or data.threshold"),
+        )
+    )
+
+
+def _grey(pixels: MaskPixels, path: Path) -> NDArray[Any]:
+    if pixels.values is None:
+        raise CalcoError(
+            Problem(
+                "MASK_VALUES",
+                "mask is coloured",
+                str(path),
+                expected="grey, as the other masks or your settings say",
+                do="rewrite it, or set data.foreground_color",
+            )
+        )
+    return pixels.values
+
+
+def _as_colors(pixels: MaskPixels) -> NDArray[np.int32]:
+    """Return 0xRRGGBB of any mask; a grey value v is (v, v, v), and above 255 is no colour."""
+    if pixels.colors is not None:
+        return pixels.colors
+    grey = np.asarray(pixels.values)
+    valid = (grey >= 0) & (grey <= 255)
+    return np.where(valid, grey, -1).astype(np.int32) * np.int32(0x010101)
+
+
+def _packed(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Turn (..., 3) uint8 into (...) 0xRRGGBB."""
+    wide = rgb.astype(np.int32)
+    packed: NDArray[np.int32] = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    return packed
+
+
+def _split_channels(values: NDArray[Any], has_alpha: bool, path: Path) -> MaskPixels:
+    opaque = None
+    if has_alpha:
+        alpha, values = values[..., -1], values[..., :-1]
+        opaque = alpha > np.iinfo(alpha.dtype).max / 2
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if values.ndim == 2:
+        return MaskPixels(values.astype(np.uint8) if values.dtype == bool else values, None, opaque)
+    if values.shape[2] != 3:
+        raise CalcoError(
+            Problem(
+                "MASK_CHANNELS",
+                "mask is neither grey nor RGB",
+                str(path),
+                got=f"{values.shape[2]} channels",
+                do="save one mask per file with one channel",
+            )
+        )
+    red, green, blue = (values[..., i] for i in range(3))
+    if np.array_equal(red, green) and np.array_equal(green, blue):
+        return MaskPixels(np.ascontiguousarray(red), None, opaque)
+    eight_bits = values if values.dtype == np.uint8 else (values.astype(np.uint32) >> 8)
+    return MaskPixels(None, _packed(eight_bits.astype(np.uint8)), opaque)
+
+
+def _unsafe(path: Path, what: str) -> CalcoError:
+    return CalcoError(
+        Problem(
+            "UNSAFE_FILE",
+            f"{what}, which can run code when opened",
+            str(path),
+            expected="PNG, TIFF or a plain .npy array",
+            do="save the mask as PNG or with numpy.save(..., allow_pickle=False)",
+        )
+    )
+
+
+def _read_npy(path: Path, max_megapixels: float) -> NDArray[Any]:
+    """Read a plain array; mapped, so that its size is known before it is loaded."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        if "object" in str(error).lower():
+            raise _unsafe(path, "holds pickled Python objects") from None
+        raise CalcoError(
+            Problem(
+                "IMG_TRUNCATED",
+                "array is cut off or damaged",
+                str(path),
+                got=str(error),
+                do="save it again",
+            )
+        ) from None
+    plane = array.squeeze() if array.ndim == 3 and 1 in array.shape else array
+    if plane.ndim != 2 or plane.dtype.kind not in "buif":
+        raise CalcoError(
+            Problem(
+                "MASK_CHANNELS",
+                "array is not a mask",
+                str(path),
+                got=f"shape {array.shape}, {array.dtype}",
+                expected="(height, width) of bool, integers or floats",
+                do="save one mask per file",
+            )
+        )
+    check_megapixels(path, plane.shape, 1, max_megapixels)
+    require_finite(plane, path)
+    native = np.uint8 if plane.dtype.kind == "b" else plane.dtype.newbyteorder("=")
+    loaded: NDArray[Any] = np.array(plane, native)
+    return loaded
