@@ -1,0 +1,48 @@
+"""Predicted probabilities beside their truth: what tuning and evaluation work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calco.errors import CalcoError, Problem
+
+
+@dataclass(frozen=True, eq=False)
+class ProbMap:
+    """One labelled image's prediction at its original resolution.
+
+    Probabilities are kept as 8-bit levels: a quarter of the memory of float32, and exactly what a
+    saved probability image holds.
+
+    Attributes:
+        id: Sample.
+        group: Unit that the bootstrap resamples.
+        levels: (H, W) uint8, ``rint(255 * prob)``.
+        true: (H, W) bool.
+
+    Raises:
+        CalcoError: When the two do not fit each other.
+    """
+
+    id: str
+    group: str
+    levels: NDArray[np.uint8]
+    true: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        shapes_fit = self.levels.shape == self.true.shape and self.true.ndim == 2
+        if not shapes_fit or self.levels.dtype != np.uint8 or self.true.dtype != np.bool_:
+            raise CalcoError(
+                Problem(
+                    "MASK_SIZE",
+                    "prediction and truth do not fit",
+                    where=self.id,
+                    got=f"levels {self.levels.shape} {self.levels.dtype},"
+                    f" true {self.true.shape} {self.true.dtype}",
+                    expected="(H, W) uint8 and (H, W) bool of one size",
+                    do="predict at the original resolution",
+                )
+            )

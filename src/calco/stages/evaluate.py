@@ -1,0 +1,217 @@
+"""Evaluate stage: score predictions against the truth, image by image."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from calco.config import DataConfig, EvaluateConfig
+from calco.errors import CalcoError, Problem
+from calco.formats.pairs import MaskPair, pair_masks
+from calco.formats.truth import read_truth
+from calco.images.io import header_size, read_image
+from calco.images.masks import detect_code
+from calco.images.otsu import otsu_mask
+from calco.inference.maps import ProbMap
+from calco.inference.postprocess import clean
+from calco.metrics.summary import score_image, summarise
+from calco.records import (
+    FileMask,
+    ImageScore,
+    MaskCode,
+    Postprocess,
+    SampleIndex,
+    Scores,
+)
+from calco.runs import RunDir, write_atomic
+
+FOLDERS = "all"  # subset name of two scored folders, which know of no split
+POLARITY_IMAGES = 40  # enough to tell bright objects from dark ones
+SCORABLE = ("MASK_ALL_EMPTY", "MASK_ALL_FULL")  # nothing to learn from, yet fair to score
+
+_logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    maps: Mapping[str, Sequence[ProbMap]],
+    params: Postprocess,
+    config: EvaluateConfig,
+    folder: RunDir,
+) -> Scores:
+    """Score every map and write its mask to ``predictions/<subset>/<id>.png``, uint8 {0, 255}.
+
+    Args:
+        maps: Per subset; a subset without maps is left out of the summaries.
+        params: Clean-up, chosen on the validation part.
+        config: How scores are summarised.
+        folder: Where the masks go.
+
+    Raises:
+        CalcoError: When an id would leave the folder.
+    """
+    images = []
+    for subset, part in maps.items():
+        for m in part:
+            pred = clean(m.levels, params)
+            _write_mask(folder.path / "predictions" / subset, m.id, pred)
+            images.append(score_image(m.id, m.group, subset, pred, m.true))
+    return _scores(images, config)
+
+
+def otsu_baseline(train: SampleIndex, test: SampleIndex) -> float:
+    """Score Otsu's threshold, the method without learning that the network has to beat.
+
+    Args:
+        train: Tells whether the objects are the brighter or the darker class; at most
+            ``POLARITY_IMAGES`` of its samples are read.
+        test: Scored; samples without a mask are left out.
+
+    Returns:
+        Mean per-image Dice under the usual policy; NaN when the test part has no masks.
+    """
+    labelled = [s for s in train if s.mask is not None]
+    step = max(1, -(-len(labelled) // POLARITY_IMAGES))  # rounded up
+    seen = train.only(s.id for s in labelled[::step])
+    bright = not _otsu_dice(seen, bright=False) > _otsu_dice(seen, bright=True)
+    return _otsu_dice(test, bright)
+
+
+def evaluate_folders(pred: Path, truth: Path, config: EvaluateConfig, data: DataConfig) -> Scores:
+    """Score any two folders of masks; no model, no run.
+
+    The truth says what is scored. Predictions without a truth are left out with a logged warning;
+    a truth without a prediction is an error, since leaving it out would flatter the score.
+
+    Args:
+        pred: Folder of predicted masks.
+        truth: Folder of true masks.
+        config: How scores are summarised.
+        data: How to read the true masks; predictions are read by their own detected code, and as
+            the truth where detection alone cannot tell. ``group`` is matched on the truth's name.
+
+    Returns:
+        Scores of one subset, ``"all"``; ids are the truth's names.
+
+    Raises:
+        CalcoError: Lists every missing, unreadable, doubled or wrongly sized file.
+    """
+    pairs, found = pair_masks(pred, truth)
+    problems = _errors(found)
+    if not pairs:
+        raise CalcoError(*problems)
+    try:
+        pred_code, true_code = _codes(pairs, pred, truth, data)
+    except CalcoError as error:
+        raise CalcoError(*problems, *error.problems) from None
+    images: list[ImageScore] = []
+    for pair in pairs:
+        try:
+            size = _common_size(pair)
+            pred_mask = read_truth(FileMask(pair.pred), pred_code, size, data.max_megapixels)
+            true_mask = read_truth(FileMask(pair.true), true_code, size, data.max_megapixels)
+            group = _group(pair.id, data.group)
+        except CalcoError as error:
+            problems += error.problems
+            continue
+        images.append(score_image(pair.id, group, FOLDERS, pred_mask, true_mask))
+    if problems:
+        raise CalcoError(*problems)
+    return _scores(images, config)
+
+
+def _scores(images: Sequence[ImageScore], config: EvaluateConfig) -> Scores:
+    by_subset: dict[str, list[ImageScore]] = defaultdict(list)
+    for image in images:
+        by_subset[image.subset].append(image)
+    summaries = {name: summarise(part, config.bootstrap) for name, part in by_subset.items()}
+    return Scores(tuple(images), summaries)
+
+
+def _write_mask(root: Path, name: str, mask: NDArray[np.bool_]) -> None:
+    path = root / f"{name}.png"
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise CalcoError(
+            Problem("ID_UNSAFE", "the id leaves its folder", got=repr(name), do="rename the image")
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, png = cv2.imencode(".png", mask.view(np.uint8) * np.uint8(255))
+    write_atomic(path, png.tobytes())
+
+
+def _otsu_dice(index: SampleIndex, bright: bool) -> float:
+    scores = []
+    for sample in index:
+        if sample.mask is not None:
+            image = read_image(sample.image, index.spec)  # (H, W, C)
+            height, width, _ = image.shape
+            true = read_truth(sample.mask, index.code, (height, width), index.spec.max_megapixels)
+            pred = otsu_mask(image, bright)
+            scores.append(score_image(sample.id, sample.id, "otsu", pred, true).dice)
+    return math.fsum(scores) / len(scores) if scores else math.nan
+
+
+def _codes(
+    pairs: Sequence[MaskPair], pred: Path, truth: Path, data: DataConfig
+) -> tuple[MaskCode, MaskCode]:
+    """Detect how predictions and truths are written, each for itself."""
+    true_code = _code([pair.true for pair in pairs], truth, data)
+    preds = [pair.pred for pair in pairs]
+    try:
+        pred_code = _code(preds, pred, DataConfig(max_megapixels=data.max_megapixels))
+    except CalcoError:  # e.g. several classes: the user's word on the truth holds for both
+        pred_code = _code(preds, pred, data)
+    return pred_code, true_code
+
+
+def _code(paths: Sequence[Path], root: Path, data: DataConfig) -> MaskCode:
+    code, problems = detect_code([FileMask(path) for path in paths], data, root)
+    if errors := _errors([p for p in problems if p.code not in SCORABLE]):
+        raise CalcoError(*errors)
+    return code
+
+
+def _errors(problems: Sequence[Problem]) -> list[Problem]:
+    """Return the errors; the rest is logged, since scores have no place for it."""
+    for problem in problems:
+        if problem.severity != "error":
+            _logger.warning("%s", problem)
+    return [problem for problem in problems if problem.severity == "error"]
+
+
+def _common_size(pair: MaskPair) -> tuple[int, int]:
+    pred, true = header_size(pair.pred), header_size(pair.true)
+    if pred != true:
+        raise CalcoError(
+            Problem(
+                "MASK_SIZE",
+                "prediction and truth differ in size (H x W)",
+                pair.id,
+                got=f"{pred[0]} x {pred[1]}",
+                expected=f"{true[0]} x {true[1]}",
+                do="predict at the original resolution",
+            )
+        )
+    return true
+
+
+def _group(name: str, pattern: str | None) -> str:
+    if pattern is None:
+        return name
+    try:
+        match = re.search(pattern, name)
+    except re.error as error:
+        what = f"data.group is no regular expression: {error}"
+        raise CalcoError(Problem("CONFIG_VALUE", what, got=pattern, do="correct it")) from None
+    if match is None or not match.groups():
+        raise CalcoError(
+            Problem("GROUP_MISSING", "data.group finds no group in the name", name, got=pattern)
+        )
+    return match.group(1)
