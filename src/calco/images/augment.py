@@ -186,9 +186,10 @@ def _tone(crop: NDArray[np.uint8], strength: float, rng: np.random.Generator) ->
     channels = crop.shape[2]
     gamma, contrast, brightness = strength * rng.uniform(-1, 1, size=3)
     tint = 0.08 * strength * rng.uniform(-1, 1, size=channels) * (channels > 1)
-    levels = np.linspace(0, 1, 256)[:, None] ** 2**gamma  # (256, 1)
-    pivot = (float(crop[::8, ::8].mean()) / 255) ** 2**gamma
-    levels = (levels - pivot) * 2 ** (0.8 * contrast) + pivot + 0.2 * brightness + tint
+    power = 2 ** (0.7 * gamma)
+    levels = np.linspace(0, 1, 256)[:, None] ** power  # (256, 1)
+    pivot = (float(crop[::8, ::8].mean()) / 255) ** power  # dark pictures must not drown in black
+    levels = (levels - pivot) * 2 ** (0.7 * contrast) + pivot + 0.12 * brightness + tint
     if rng.random() < 0.3 * (strength - 0.7):
         levels = 1 - levels
     table = np.clip(np.rint(255 * levels), 0, 255).astype(np.uint8)  # (256, C)
