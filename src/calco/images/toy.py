@@ -204,12 +204,12 @@ def _fibre(size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.int32]
 def _fluorescence(labels: NDArray[np.uint8], rng: np.random.Generator) -> _Field:
     """Glowing nuclei in haze, white or in the colour of a dye."""
     size = labels.shape
-    levels = rng.uniform(0.3, 1, 256).astype(np.float32)
+    levels = rng.uniform(0.35, 1, 256).astype(np.float32)
     grain = 1 + 0.16 * _clouds(size, 3, rng) + 0.1 * _clouds(size, 7, rng)
     nuclei = (labels > 0) * levels[labels] * (0.55 + 0.45 * _dome(labels)) * grain
     haze = (0.5 + 0.5 * np.tanh(0.8 * _clouds(size, max(size) / 2.2, rng))) ** 2
     glow = cv2.GaussianBlur(nuclei, (0, 0), 6)
-    light = _light(size, 0.4, rng)
+    light = _light(size, 0.45, rng)
     shine = light * (0.75 * nuclei + 0.12 * glow + 0.5 * _debris(size, rng))
     return _tinted(cv2.GaussianBlur(0.03 + 0.55 * haze + shine, (0, 0), 0.8), rng)
 
@@ -239,13 +239,13 @@ def _stain(labels: NDArray[np.uint8], rng: np.random.Generator) -> _Field:
 def _brightfield(labels: NDArray[np.uint8], rng: np.random.Generator) -> _Field:
     """Grey bodies with a bright halo on an unevenly lit field."""
     size = labels.shape
-    levels = rng.uniform(0.3, 1, 256).astype(np.float32)
+    levels = rng.uniform(0.35, 1, 256).astype(np.float32)
     grain = 1 + 0.25 * _clouds(size, 3, rng)
     nuclei = (labels > 0) * levels[labels] * (1 - 0.4 * _dome(labels)) * grain
     halo = cv2.GaussianBlur(nuclei, (0, 0), 4)
     body = cv2.GaussianBlur(0.6 * nuclei + 0.45 * _debris(size, rng), (0, 0), 0.8)
     shade = 0.015 * _clouds(size, 2.5, rng) + 0.025 * _clouds(size, 14, rng) + 0.3 * halo - body
-    grey = _light(size, 0.4, rng) * (0.85 + shade)
+    grey = _light(size, 0.45, rng) * (0.85 + shade)
     tone = np.array([1.0, 0.98, 0.93], np.float32)
     return np.asarray(grey[..., None] * tone, np.float32)
 
