@@ -21,6 +21,8 @@ from calco.records import FileMask, ImageSpec, MaskCode, Postprocess, Sample, Sa
 from calco.runs import RunDir
 from calco.stages.evaluate import POLARITY_IMAGES, evaluate, evaluate_folders, otsu_baseline
 
+REAL = Path(__file__).resolve().parents[2].parent / "shared/data/dsb2018/train"
+
 CONFIG = EvaluateConfig(bootstrap=200)
 DATA = DataConfig()
 
@@ -153,6 +155,17 @@ class TestOtsuBaseline:
         train = self.index(tmp_path / "train", bright=True)
         test = self.index(tmp_path / "test", bright=True, labelled=False)
         assert np.isnan(otsu_baseline(train, test))
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="real data not beside the repository")
+def test_otsu_on_real_nuclei_is_a_baseline_worth_beating() -> None:
+    samples = tuple(
+        Sample(path.stem, path, FileMask(REAL / "masks" / path.name))
+        for path in sorted((REAL / "images").iterdir())[::18]
+    )
+    index = SampleIndex(REAL, "", samples, ImageSpec(), MaskCode("threshold", threshold=127))
+    ids = [sample.id for sample in samples]
+    assert 0.5 < otsu_baseline(index.only(ids[:15]), index.only(ids[15:])) < 0.95
 
 
 class TestEvaluateFolders:

@@ -93,7 +93,7 @@ def label_holes(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.
 
 
 def _label(mask: NDArray[np.bool_], connectivity: int) -> NDArray[np.int32]:
-    # areas by bincount afterwards are about 1.5x faster than connectedComponentsWithStats
+    # areas by bincount afterwards: 1.4x faster than connectedComponentsWithStats
     _, labels = cv2.connectedComponents(
         np.ascontiguousarray(mask).view(np.uint8), connectivity=connectivity, ltype=cv2.CV_32S
     )
