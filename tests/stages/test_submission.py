@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 import calco.stages.submission as submission
 from calco.errors import CalcoError
-from calco.formats.dialects import PRESETS, dialect
 from calco.formats import rle
+from calco.formats.dialects import PRESETS, dialect
 from calco.formats.rle import decode
 from calco.records import RleDialect
 from calco.stages.submission import write_submission

@@ -1,0 +1,240 @@
+"""Trace images: one mask file per image, restartable, and every input accounted for."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from calco.errors import CalcoError, Problem, printable
+from calco.formats.inputs import InputImage, find_images
+from calco.images.io import read_image
+from calco.images.overlays import overlay
+from calco.inference.outputs import DoneImage, Output, OutputFolder, stamp
+from calco.inference.postprocess import clean, to_levels
+from calco.records import ImageSpec, Postprocess, Prediction
+
+AHEAD = 2  # images decoded while the network works; more only holds memory
+OVERLAY_PX = 1024  # longer side of an overlay, enough to judge an outline
+
+Image = NDArray[np.uint8]
+OnProgress = Callable[[int, int, Prediction], None]
+
+
+class Tracer(Protocol):
+    """What prediction needs of a model."""
+
+    @property
+    def spec(self) -> ImageSpec:
+        """How images are read for it."""
+
+    @property
+    def params(self) -> Postprocess:
+        """From probability to mask."""
+
+    def prob(self, image: Image) -> NDArray[np.float32]:
+        """Return the foreground probability of an image.
+
+        Args:
+            image: (H, W, C) uint8.
+
+        Returns:
+            (H, W) float32 in [0, 1].
+        """
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What to write and what to replace.
+
+    Attributes:
+        prob: Write ``prob/<id>.png``, probability times 255, rounded.
+        overlay: Write ``overlay/<id>.jpg``, the outline on the picture.
+        overwrite: Accept an output folder with other files or another model's predictions.
+        model: Identity of the model, e.g. the sha256 of its weights, by which a rerun knows its
+            own outputs; without it every image is done again.
+    """
+
+    prob: bool = False
+    overlay: bool = False
+    overwrite: bool = False
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A decoded image and the state of the file it came from."""
+
+    pixels: Image
+    size: int
+    mtime_ns: int
+
+
+def predict_files(
+    predictor: Tracer,
+    inputs: Sequence[str | Path],
+    out: Path,
+    options: PredictOptions | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[Prediction, ...]:
+    """Write ``<id>.png`` (uint8 {0, 255}, the input's size) for every image, then manifest.csv.
+
+    Run again after a kill it does what is missing; images whose file and model are unchanged are
+    kept. An image that cannot be read fails alone.
+
+    Args:
+        predictor: The model.
+        inputs: Files, folders (with sub-folders) and patterns.
+        out: Folder to write; created.
+        options: What to write besides masks.
+        on_progress: Called as (images done, images in all, the last one).
+
+    Returns:
+        One per image, sorted by id; ``failed`` ones say why.
+
+    Raises:
+        CalcoError: Before any work when inputs or folder are wrong; midway when the folder
+            cannot be written.
+    """
+    options = options or PredictOptions()
+    _refuse_own_input(inputs, out)
+    images = find_images(inputs, skip=out)
+    folder = OutputFolder(out, _identity(predictor, options), _outputs(options))
+    predictions = []
+    with folder.claimed(images, options.overwrite):
+        for prediction in _predict_all(predictor, images, folder, options):
+            predictions.append(prediction)
+            if on_progress:
+                on_progress(len(predictions), len(images), prediction)
+        folder.write_manifest(predictions)
+    return tuple(predictions)
+
+
+def mask_files(predictions: Sequence[Prediction], out: Path) -> dict[str, Path]:
+    """Return the mask file of every image that was done, by id: what a submission is made of."""
+    return {p.id: out / f"{p.id}.png" for p in predictions if p.status == "done"}
+
+
+def _predict_all(
+    predictor: Tracer, images: Sequence[InputImage], folder: OutputFolder, options: PredictOptions
+) -> Iterator[Prediction]:
+    for image, work in _read_ahead(images, folder, predictor.spec):
+        match work:
+            case DoneImage():
+                share, seconds = work.foreground_fraction, work.seconds
+                yield Prediction(image.id, image.source, "done", share, seconds)
+            case _:
+                yield _predict_one(predictor, image, work, folder, options)
+
+
+def _read_ahead(
+    images: Sequence[InputImage], folder: OutputFolder, spec: ImageSpec
+) -> Iterator[tuple[InputImage, DoneImage | Future[_Loaded]]]:
+    """Yield images in order, each with its pixels on the way or the note that it is done."""
+    waiting: deque[tuple[InputImage, DoneImage | Future[_Loaded]]] = deque()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="calco-read") as pool:
+        try:
+            for image in images:
+                done = folder.is_done(image)
+                waiting.append((image, done or pool.submit(_load, image.source, spec)))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft()
+            yield from waiting
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _load(source: Path, spec: ImageSpec) -> _Loaded:
+    size, mtime_ns = stamp(source)  # before reading: a change in between is seen by the next run
+    return _Loaded(read_image(source, spec), size, mtime_ns)
+
+
+def _predict_one(
+    predictor: Tracer,
+    image: InputImage,
+    loading: Future[_Loaded],
+    folder: OutputFolder,
+    options: PredictOptions,
+) -> Prediction:
+    began = time.perf_counter()
+    try:
+        loaded = loading.result()
+        files, share = _trace(predictor, loaded.pixels, options)
+    # RuntimeError: what a network raises, out of memory included; the other images go on
+    except (CalcoError, OSError, ValueError, RuntimeError, MemoryError) as error:
+        folder.discard(image.id)
+        seconds = time.perf_counter() - began
+        return Prediction(image.id, image.source, "failed", math.nan, seconds, _one_line(error))
+    seconds = time.perf_counter() - began
+    done = DoneImage(image.id, loaded.size, loaded.mtime_ns, folder.outputs, share, seconds)
+    folder.write(done, files)
+    return Prediction(image.id, image.source, "done", share, seconds)
+
+
+def _trace(predictor: Tracer, image: Image, options: PredictOptions) -> tuple[list[bytes], float]:
+    """Return the encoded outputs of an image, in the order of ``_outputs``, and its share."""
+    prob = predictor.prob(image)  # (H, W) float32
+    if prob.shape != image.shape[:2]:
+        raise CalcoError(
+            Problem(
+                "PRED_SIZE",
+                "the model changed the image's size",
+                got=str(prob.shape),
+                expected=str(image.shape[:2]),
+            )
+        )
+    levels = to_levels(prob)  # (H, W) uint8
+    mask = clean(levels, predictor.params)  # (H, W) bool
+    files = [_encode(".png", mask.astype(np.uint8) * np.uint8(255))]
+    if options.prob:
+        files.append(_encode(".png", levels))
+    if options.overlay:
+        side_px = min(OVERLAY_PX, max(mask.shape))
+        files.append(_encode(".jpg", overlay(image, None, mask, side_px)[..., ::-1]))
+    return files, float(mask.mean())
+
+
+def _outputs(options: PredictOptions) -> tuple[Output, ...]:
+    wanted: dict[Output, bool] = {"mask": True, "prob": options.prob, "overlay": options.overlay}
+    return tuple(output for output, is_wanted in wanted.items() if is_wanted)
+
+
+def _encode(suffix: str, array: NDArray[np.uint8]) -> bytes:
+    # written from bare pixels: no metadata (place, camera, owner) of the input can follow
+    return bytes(cv2.imencode(suffix, np.ascontiguousarray(array))[1])
+
+
+def _identity(predictor: Tracer, options: PredictOptions) -> str:
+    if not options.model:
+        return ""
+    params = predictor.params
+    clean_up = (params.threshold, params.min_area_px, params.max_hole_px)
+    return f"{options.model} {predictor.spec} {clean_up}"
+
+
+def _refuse_own_input(inputs: Sequence[str | Path], out: Path) -> None:
+    for given in inputs:
+        if Path(given).is_dir() and Path(given).resolve() == out.resolve():
+            raise CalcoError(
+                Problem(
+                    "OUT_IS_INPUT",
+                    "the output folder is the input folder",
+                    str(out),
+                    do="choose another output folder",
+                )
+            )
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, CalcoError):
+        return str(error.problems[0])
+    return printable(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
