@@ -33,7 +33,7 @@ def read_truth(
         (H, W) bool, True is foreground.
 
     Raises:
-        CalcoError: MASK_SIZE when the sizes differ, RLE_SIZE when none is known, and what
+        CalcoError: MASK_SIZE when the sizes differ, MASK_SIZE_UNKNOWN when none is known, and what
             reading the files or rows raises.
     """
     match source:
@@ -97,7 +97,7 @@ def _require_size(mask: NDArray[np.bool_], size: Size | None, where: str) -> Non
 def _unknown_size(where: str) -> CalcoError:
     return CalcoError(
         Problem(
-            "RLE_SIZE",
+            "MASK_SIZE_UNKNOWN",
             "the mask's size is unknown",
             where,
             expected="an image that gives it",

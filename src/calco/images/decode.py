@@ -8,6 +8,7 @@ last byte, so half a file fails here and not as a grey rectangle in training.
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -26,6 +27,7 @@ from calco.images.files import (
     check_megapixels,
     decoder_faults,
     first_bytes,
+    name_notes,
     refuse_frames,
     sniff,
 )
@@ -52,7 +54,7 @@ def read_stored(path: Path, max_megapixels: float, frame: int | None = None) -> 
         if stored is None:
             stored = _read_pillow(path, kind, max_megapixels, frame)
     require_finite(stored.values, path)
-    return stored
+    return replace(stored, notes=name_notes(path, kind) + stored.notes)
 
 
 def stored_size(path: Path) -> tuple[int, int, str]:

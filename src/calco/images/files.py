@@ -21,6 +21,20 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"MM\x00+", "TIFF"),
     (b"BM", "BMP"),
 )
+_SUFFIXES: dict[str, Format] = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+    ".webp": "WEBP",
+}
+IMAGE_SUFFIXES = frozenset(_SUFFIXES)
+"""Names worth opening as images; what they hold is decided by their content."""
+
 _STRANGERS = (
     (b"GIF8", "a GIF"),
     (b"%PDF", "a PDF"),
@@ -62,6 +76,12 @@ def sniff(path: Path) -> Format:
             do="convert it to PNG, or download it again if it should be an image",
         )
     )
+
+
+def name_notes(path: Path, kind: Format) -> tuple[str, ...]:
+    """Say when a file's name claims another format than its content has."""
+    claimed = _SUFFIXES.get(path.suffix.lower(), kind)
+    return (f"is {kind} though named {path.suffix}",) if claimed != kind else ()
 
 
 def first_bytes(path: Path, count: int = 64) -> bytes:
@@ -149,29 +169,37 @@ def decoder_faults(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (CalcoError, MemoryError):
+    except CalcoError:
         raise
-    except Exception as error:
-        text = str(error)
-        if "text chunk" in text or "MAX_TEXT" in text:
-            raise CalcoError(
-                Problem(
-                    "IMG_METADATA",
-                    "a text block inside the image is too large",
-                    str(path),
-                    got=text,
-                    do="strip the metadata: exiftool -all= FILE",
-                )
-            ) from error
+    except MemoryError:
         raise CalcoError(
-            Problem(
-                "IMG_TRUNCATED",
-                "image is cut off or damaged",
-                str(path),
-                got=text or type(error).__name__,
-                do="copy it again from its source, or remove it",
-            )
-        ) from error
+            Problem("IMG_MEMORY", "not enough memory", str(path), do="cut the image into tiles")
+        ) from None
+    except Exception as error:
+        raise CalcoError(_decoder_problem(error, path)) from error
+
+
+def _decoder_problem(error: Exception, path: Path) -> Problem:
+    text = str(error) or type(error).__name__
+    if "text chunk" in text or "MAX_TEXT" in text:
+        return Problem(
+            "IMG_METADATA",
+            "a text block inside the image is too large",
+            str(path),
+            got=text,
+            do="strip the metadata: exiftool -all= FILE",
+        )
+    if "decompression bomb" in text:  # the WEBP reader keeps a limit of its own
+        return Problem("IMG_SIZE", "image is too large", str(path), text, do="cut it into tiles")
+    if isinstance(error, OSError) and error.errno is not None:
+        return Problem("IO_ERROR", "cannot be read", str(path), got=text, do="check the disk")
+    return Problem(
+        "IMG_TRUNCATED",
+        "image is cut off or damaged",
+        str(path),
+        got=text,
+        do="copy it again from its source, or remove it",
+    )
 
 
 def _guess(head: bytes) -> str:

@@ -15,13 +15,9 @@ from numpy.typing import NDArray
 from calco.config import DataConfig
 from calco.errors import CalcoError, Problem
 from calco.images.decode import read_stored, stored_size
+from calco.images.files import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from calco.images.stored import Stored
 from calco.records.data import ImageSpec
-
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp"}
-)
-"""Names worth opening as images; what they hold is decided by their content."""
 
 BACKGROUND = 0
 """Level put behind transparent pixels: black, because that is what most writers leave below them,
@@ -125,7 +121,7 @@ def to_input(pixels: Pixels, spec: ImageSpec) -> NDArray[np.uint8]:
         levels = levels[..., None]  # (H, W, 1)
     have, want = levels.shape[2], spec.channels
     if have == want:
-        return np.ascontiguousarray(levels)
+        return np.require(levels, requirements=["C", "W"])  # decoders hand out read-only memory
     if have == 1 and want == 3:
         return np.asarray(cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB))  # (H, W, 3)
     if have == 3 and want == 1:
@@ -210,7 +206,8 @@ def _composite(values: NDArray[Any]) -> tuple[NDArray[Any], bool]:
     opaque = np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1.0
     if (alpha == opaque).all():
         return colour, False
-    blend = colour * (alpha / np.float32(opaque)) + BACKGROUND
+    weight = alpha / np.float32(opaque)
+    blend = colour * weight + BACKGROUND * (1 - weight)
     return (np.rint(blend) if values.dtype.kind == "u" else blend).astype(values.dtype), True
 
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from calco.errors import CalcoError, Problem
 from calco.images.decode import read_stored
-from calco.images.files import check_megapixels, first_bytes
-from calco.images.io import IMAGE_SUFFIXES
+from calco.images.files import IMAGE_SUFFIXES, check_megapixels, first_bytes
 from calco.images.stored import require_finite
 from calco.records.data import MaskCode
 

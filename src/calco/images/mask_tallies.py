@@ -169,12 +169,24 @@ def pixels_between_ends(counts: Mapping[float, int]) -> int | None:
 
 
 def are_photos(tallies: Sequence[Tally]) -> bool:
-    """Whether most files have many values that change from pixel to pixel."""
+    """Whether most files have many values that change from pixel to pixel, as soft masks do not."""
     if not tallies:
         return False
     kinds = [len(t.as_colors if t.values is None else t.values) for t in tallies]
     flatness = float(np.median([t.flatness for t in tallies]))
-    return bool(np.median(kinds) >= PHOTO_VALUES) and flatness < PHOTO_FLATNESS
+    varied = bool(np.median(kinds) >= PHOTO_VALUES) and flatness < PHOTO_FLATNESS
+    return varied and not _two_ended(total_values(tallies))
+
+
+def _two_ended(counts: Mapping[float, int]) -> bool:
+    """Whether values crowd at both ends of their range: a mask, however soft its edges."""
+    if not counts:
+        return False
+    total, low, high = sum(counts.values()), min(counts), max(counts)
+    margin = (high - low) / 8
+    black = sum(n for v, n in counts.items() if v <= low + margin)
+    white = sum(n for v, n in counts.items() if v >= high - margin)
+    return min(black, white) >= 0.05 * total and black + white >= 0.6 * total
 
 
 def _tally(path: Path, sample: int, pixels: MaskPixels) -> Tally:

@@ -26,7 +26,7 @@ def read_tiff(path: Path, max_megapixels: float, frame: int | None) -> Stored | 
     Raises:
         CalcoError: IMG_SIZE, IMG_FRAMES or IMG_FORMAT.
     """
-    with tifffile.TiffFile(path) as tiff:
+    with _open(path) as tiff:
         if _for_pillow(tiff.pages[0]):
             return None
         return _read_array(path, tiff, max_megapixels, frame)
@@ -34,7 +34,7 @@ def read_tiff(path: Path, max_megapixels: float, frame: int | None) -> Stored | 
 
 def tiff_size(path: Path) -> tuple[int, int, str] | None:
     """Return (height, width, mode) of the upright image; None for the kinds left to Pillow."""
-    with tifffile.TiffFile(path) as tiff:
+    with _open(path) as tiff:
         page = tiff.pages[0]
         if _for_pillow(page):
             return None
@@ -44,7 +44,12 @@ def tiff_size(path: Path) -> tuple[int, int, str] | None:
         return *(size[::-1] if turned else size), _mode(page)
 
 
-def _for_pillow(page: Any) -> bool:  # noqa: ANN401 - tifffile is untyped
+def _open(path: Path) -> Any:  # noqa: ANN401 - tifffile is untyped
+    # the metadata of a file must not make us read other files
+    return tifffile.TiffFile(path, _multifile=False)
+
+
+def _for_pillow(page: Any) -> bool:  # noqa: ANN401
     """Whether a page is palette, CMYK, YCbCr or Lab, or packs pixels into bits."""
     return page.photometric in _PHOTOMETRIC_CONVERTED or page.bitspersample < 8
 
