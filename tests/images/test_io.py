@@ -182,6 +182,18 @@ def test_compressed_tiff(tmp_path: Path, compression: str | None) -> None:
     assert_array_equal(read_pixels(tmp_path / "a.tif").pixels, deep)
 
 
+def test_jpeg_inside_tiff(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    smooth = cv2.resize(noise(4, 4), (64, 48), interpolation=cv2.INTER_LINEAR)
+    path = save(tmp_path / "a.tif", smooth, compression="jpeg", quality=95)
+    image = read_pixels(path)
+    assert np.abs(image.pixels.astype(int) - smooth).mean() < 3
+    assert image.mode == "RGB"
+    data = path.read_bytes().replace(b"\xff\xc0", b"\xff\xc1", 1)[:-300]
+    path.write_bytes(data)
+    assert fault(lambda: read_pixels(path)).code == "IMG_TRUNCATED"
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("channels", [2, 4, 13])
 @pytest.mark.parametrize("planar", ["contig", "separate"])
 def test_tiff_with_many_channels_is_channels_last(

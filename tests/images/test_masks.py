@@ -465,6 +465,8 @@ def test_broken_arrays_are_refused(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
     assert fault(lambda: read_mask_file(path, MaskCode("alpha"))).code == "IMG_TRUNCATED"
+    path.write_bytes(whole.replace(b"}", b"{", 1))
+    assert fault(lambda: read_mask_file(path, MaskCode("alpha"))).code == "IMG_TRUNCATED"
     np.save(path, np.array([[np.nan, 1]]))
     assert fault(lambda: read_mask_file(path, MaskCode("alpha"))).code == "IMG_NONFINITE"
     np.save(path, np.zeros((64, 64), bool))

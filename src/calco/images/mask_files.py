@@ -248,9 +248,9 @@ def _read_npy(path: Path, max_megapixels: float) -> NDArray[Any]:
     """Read a plain array; mapped, so that its size is known before it is loaded."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # the header is parsed as Python literals: any fault may come up
         if "object" in str(error).lower():
-            raise _unsafe(path, "holds pickled Python objects") from None
+            raise _unsafe(path, "holds pickled Python objects") from error
         raise CalcoError(
             Problem(
                 "IMG_TRUNCATED",
@@ -259,7 +259,7 @@ def _read_npy(path: Path, max_megapixels: float) -> NDArray[Any]:
                 got=str(error),
                 do="save it again",
             )
-        ) from None
+        ) from error
     plane = array.squeeze() if array.ndim == 3 and 1 in array.shape else array
     if plane.ndim != 2 or plane.dtype.kind not in "buif":
         raise CalcoError(

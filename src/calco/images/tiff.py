@@ -16,6 +16,7 @@ from calco.images.stored import FIRST_SIDEWAYS, TURNS, Stored, native, upright
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _PHOTOMETRIC_CONVERTED = (3, 5, 6, 8)  # palette, CMYK, YCbCr, CIELab
+_YCBCR, _JPEG = 6, 7
 _ALPHA_SAMPLES = (1, 2)  # associated and unassociated alpha
 _SHORT_AXIS = 16  # a last axis this short is channels, not a picture's width
 
@@ -51,6 +52,8 @@ def _open(path: Path) -> Any:  # noqa: ANN401 - tifffile is untyped
 
 def _for_pillow(page: Any) -> bool:  # noqa: ANN401
     """Whether a page is palette, CMYK, YCbCr or Lab, or packs pixels into bits."""
+    if page.photometric == _YCBCR and page.compression == _JPEG:
+        return False  # comes out as RGB; Pillow's reader prints faults to the terminal
     return page.photometric in _PHOTOMETRIC_CONVERTED or page.bitspersample < 8
 
 
