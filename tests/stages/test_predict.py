@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import calco.inference.outputs as outputs
+import calco.stages.predict as stage
 from calco.errors import CalcoError
+from calco.images.io import read_image
 from calco.records import ImageSpec, Postprocess, Prediction
 from calco.runs import read_csv, write_atomic
 from calco.stages.predict import PredictOptions, mask_files, predict_files
@@ -239,6 +242,28 @@ def test_progress_is_told_in_order(images: Path, tmp_path: Path) -> None:
     assert told[0][2] == "0000"
 
 
+def test_images_are_read_ahead_but_not_all_at_once(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Path] = []
+    ahead: list[int] = []
+
+    def slow_read(path: Path, spec: ImageSpec) -> Gray:
+        started.append(path)
+        return read_image(path, spec)
+
+    class Watching(Identity):
+        def prob(self, image: Gray) -> NDArray[np.float32]:
+            time.sleep(0.02)  # long enough for the reader to run as far as it may
+            self.n_asked += 1
+            ahead.append(len(started) - self.n_asked)
+            return image[..., 0].astype(np.float32)
+
+    monkeypatch.setattr(stage, "read_image", slow_read)
+    predict_files(Watching(), [images], tmp_path / "out")
+    assert max(ahead) == stage.AHEAD
+
+
 # --- again, after a kill, with another model ---------------------------------------------------
 
 
@@ -454,6 +479,13 @@ def test_a_file_is_no_folder(images: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(CalcoError, match="OUT_IS_FILE"):
         predict_files(Identity(), [images], tmp_path / "out")
+
+
+def test_a_folder_that_takes_no_file_is_named_before_work(images: Path) -> None:
+    tracer = Identity()
+    with pytest.raises(CalcoError, match="OUT_WRITE"):
+        predict_files(tracer, [images], images / "0000.png" / "out")
+    assert tracer.n_asked == 0
 
 
 def test_a_linked_sub_folder_leads_nowhere_else(images: Path, tmp_path: Path) -> None:

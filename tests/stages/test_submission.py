@@ -225,6 +225,14 @@ def test_grey_masks_are_refused_with_their_values(tmp_path: Path) -> None:
     assert not (tmp_path / "s.csv").exists()
 
 
+def test_a_place_that_takes_no_file_is_named(tmp_path: Path) -> None:
+    masks = masks_in(tmp_path, a=CORNER)
+    for out in (tmp_path, tmp_path / "m0.png" / "s.csv"):
+        with pytest.raises(CalcoError, match="SUBMISSION_WRITE"):
+            write_submission(masks, out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m0.png"]
+
+
 def test_an_older_submission_survives_a_failure(tmp_path: Path) -> None:
     out = tmp_path / "s.csv"
     out.write_text("precious")

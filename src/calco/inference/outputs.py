@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Literal, TextIO
 
 from pydantic import TypeAdapter, ValidationError
@@ -85,6 +86,7 @@ class OutputFolder:
         self._check_names(images)
         if not overwrite:
             self._check_foreign()
+        self._create()
         with RunDir(self.path).locked():
             self._remove_temporaries()
             self._read_journal(images, overwrite)
@@ -123,15 +125,7 @@ class OutputFolder:
                 self._journal.write(json.dumps(asdict(done)) + "\n")
                 self._journal.flush()
         except OSError as error:
-            raise CalcoError(
-                Problem(
-                    "OUT_WRITE",
-                    "cannot write the prediction",
-                    done.id,
-                    got=error.strerror or str(error),
-                    do="make room or choose another folder, then run the same command again",
-                )
-            ) from None
+            raise _cannot_write(done.id, error) from None
 
     def discard(self, name: str) -> None:
         """Remove what an earlier run left of an image."""
@@ -147,6 +141,14 @@ class OutputFolder:
             for p in predictions
         ]
         write_csv(self.path / MANIFEST, MANIFEST_COLUMNS, rows)
+
+    def _create(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=self.path):  # a folder that takes no file is told before work
+                pass
+        except OSError as error:
+            raise _cannot_write(str(self.path), error) from None
 
     def _check_names(self, images: Sequence[InputImage]) -> None:
         sources = {image.source.resolve(): image for image in images}
@@ -252,6 +254,18 @@ def _record(line: str) -> DoneImage | None:
 def _is_safe(name: str) -> bool:
     path = Path(name)
     return bool(name) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def _cannot_write(where: str, error: OSError) -> CalcoError:
+    return CalcoError(
+        Problem(
+            "OUT_WRITE",
+            "cannot write predictions",
+            where,
+            got=error.strerror or str(error),
+            do="make room or choose another folder, then run the same command again",
+        )
+    )
 
 
 def _out_is_input(folder: Path, target: Path) -> Problem:

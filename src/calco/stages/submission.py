@@ -89,11 +89,17 @@ def write_submission(
         raise CalcoError(Problem("SUBMISSION_EMPTY", "there are no masks to submit", do="predict"))
     table, note = _plan_table(masks, dialect, like)
     table = replace(table, max_megapixels=max_megapixels)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(out) as file:
-        lines_per_mask, n_empty = _write_table(file, table)
-        file.seek(0)
-        _verify_table(file, table, lines_per_mask, out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(out) as file:
+            lines_per_mask, n_empty = _write_table(file, table)
+            file.seek(0)
+            _verify_table(file, table, lines_per_mask, out)
+    except OSError as error:
+        got, do = error.strerror or str(error), "make room or choose another file"
+        raise CalcoError(
+            Problem("SUBMISSION_WRITE", "cannot write the submission", str(out), got=got, do=do)
+        ) from None
     n_rows = sum(lines_per_mask)
     return SubmissionReport(out, len(table.rows), n_empty, n_rows, table.dialect, note)
 
@@ -187,7 +193,8 @@ def _refuse_formulas(masks: Mapping[str, Path]) -> None:
 
 def _read_mask(path: Path, max_megapixels: float) -> NDArray[np.bool_]:
     pixels = read_pixels(path, max_megapixels=max_megapixels).pixels  # (H, W) uint8
-    if pixels.ndim != 2 or not np.isin(pixels, (0, 255)).all():
+    mask = np.asarray(pixels == 255)
+    if pixels.ndim != 2 or not (mask | (pixels == 0)).all():
         raise CalcoError(
             Problem(
                 "MASK_VALUES",
@@ -198,7 +205,7 @@ def _read_mask(path: Path, max_megapixels: float) -> NDArray[np.bool_]:
                 do="write masks with calco predict",
             )
         )
-    return np.asarray(pixels == 255)
+    return mask
 
 
 def _write_table(file: BinaryIO, table: _Table) -> tuple[list[int], int]:
