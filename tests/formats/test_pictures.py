@@ -42,8 +42,9 @@ def score(tmp_path: Path) -> ImageScore:
 
 
 def colors(picture: np.ndarray) -> set[str]:
-    found = {tuple(int(v) for v in rgb) for rgb in np.unique(picture.reshape(-1, 3), axis=0)}
-    return {n for n, c in (("true", TRUE_COLOR), ("pred", PRED_COLOR)) if c in found}
+    """Name the lines in a picture; they are smooth, so their colours are approximate."""
+    named = {"true": TRUE_COLOR, "pred": PRED_COLOR}
+    return {n for n, c in named.items() if (np.abs(picture - np.array(c)) < 60).all(axis=-1).any()}
 
 
 def test_trace_draws_what_there_is(index: SampleIndex) -> None:

@@ -15,8 +15,8 @@ from calco.images.overlays import (
 
 
 def has(picture: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
-    """Where a picture has a colour; (H, W) bool."""
-    same: np.ndarray = (picture == color).all(axis=-1)
+    """Where a picture has about a colour, lines being smooth; (H, W) bool."""
+    same: np.ndarray = (np.abs(picture - np.array(color)) < 90).all(axis=-1)
     return same
 
 

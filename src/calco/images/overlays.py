@@ -21,6 +21,7 @@ PRED_COLOR = (255, 159, 28)
 HALO_COLOR = (16, 18, 22)
 
 SIDE_PX = 512  # longer side of an overlay: sharp at a third of a desktop page, small in a file
+FINER = 2  # lines are drawn at this multiple of the size
 DIM_LEVEL = 110.0  # pictures whose brightest pixels are below are brightened to it, for display
 MAX_GAIN = 8.0  # more would show nothing but sensor noise
 
@@ -47,21 +48,20 @@ def overlay(
         (H', W', 3) uint8, RGB, with max(H', W') = ``side_px``.
     """
     scale = side_px / max(image.shape[:2])
-    canvas = for_display(_resized(image, scale))  # (H', W', 3)
-    width_px = max(1, round(side_px / 256))
+    fine = scale * FINER  # OpenCV's lines come in whole pixels: drawn large, they can be thinner
+    canvas = for_display(_resized(image, fine))  # (2 H', 2 W', 3)
+    thin_px = max(1, round(FINER * side_px / 320))
+    given = [(m, color) for m, color in ((true, TRUE_COLOR), (pred, PRED_COLOR)) if m is not None]
+    widths_px = (thin_px,) if len(given) == 1 else (2 * thin_px + 1, thin_px)
     tracings = [
-        (_contours(mask, scale), color, line_px)
-        for mask, color, line_px in (
-            (true, TRUE_COLOR, 2 * width_px + 1),
-            (pred, PRED_COLOR, width_px),
-        )
-        if mask is not None
+        (_contours(mask, fine), color, width_px)
+        for (mask, color), width_px in zip(given, widths_px, strict=False)
     ]
-    for contours, _, line_px in tracings:  # a halo parts a line from a picture of its own colour
-        _draw(canvas, contours, HALO_COLOR, line_px + 2)
-    for contours, color, line_px in tracings:
-        _draw(canvas, contours, color, line_px)
-    return canvas
+    for contours, _, width_px in tracings:  # a halo parts a line from a picture of its own colour
+        _draw(canvas, contours, HALO_COLOR, width_px + 2)
+    for contours, color, width_px in tracings:
+        _draw(canvas, contours, color, width_px)
+    return _resized(canvas, 1 / FINER)
 
 
 def for_display(image: UInt8Array) -> UInt8Array:
