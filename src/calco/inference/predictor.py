@@ -1,0 +1,202 @@
+"""A trained network as users meet it: an image in, a probability map of its exact size out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calco.errors import CalcoError, Problem
+from calco.formats.truth import read_truth
+from calco.images.augment import resized
+from calco.images.io import Pixels, read_image, to_input
+from calco.images.tiles import Window, blend, windows
+from calco.inference.maps import ProbMap
+from calco.inference.postprocess import clean, to_levels
+from calco.nets.build import Segmenter
+from calco.nets.checkpoint import ModelCard, load_model
+from calco.records import ImageSpec, Postprocess, SampleIndex
+from calco.runs import RunDir
+
+WHOLE_PX = 2048 * 2048
+"""Largest image run in one piece; the default U-Net needs about 5 GB for it."""
+TILE_PX = 1024
+TILE_OVERLAP_PX = 256
+"""Where two tiles meet, both have 128 px of context; the classic U-Net looks 94 px far."""
+
+Image = NDArray[np.uint8]
+FloatMap = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+class Predictor:
+    """A network, how it reads images, and how its probabilities become masks.
+
+    Images go through one at a time, so that a prediction never depends on its neighbours. The
+    network is moved to the device and put into evaluation mode.
+
+    Args:
+        network: As ``load_model`` returns it.
+        card: How images are read and resized.
+        params: From probability to mask.
+        device: ``auto`` takes a GPU when there is one.
+
+    Raises:
+        CalcoError: When a GPU is asked for and there is none.
+    """
+
+    def __init__(
+        self, network: Segmenter, card: ModelCard, params: Postprocess, device: str = "cpu"
+    ) -> None:
+        self.device = _device(device)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
+        self.card = card
+        self.params = params
+
+    @classmethod
+    def from_run(cls, run: Path, device: str = "cpu") -> Predictor:
+        """Load the best model of a run and the clean-up tuned for it; runs no code from its files.
+
+        Args:
+            run: Run folder, or a weights file with its seal beside it.
+            device: ``auto``, ``cpu`` or ``cuda``.
+
+        Raises:
+            CalcoError: When the model is missing, damaged or not calco's.
+        """
+        weights = RunDir(run).weights if run.is_dir() else run
+        network, card = load_model(weights)
+        return cls(network, card, RunDir(weights.parent).load_postprocess(), device)
+
+    @property
+    def spec(self) -> ImageSpec:
+        """How image files become network input; the same as in training."""
+        return self.card.spec
+
+    def prob(self, image: NDArray[np.generic]) -> FloatMap:
+        """Return the probability of foreground of every pixel.
+
+        Args:
+            image: (H, W, C) or grey (H, W), RGB order, any H, W >= 1. Uint8, or deeper values in
+                the range of the training images; channels are converted as for files.
+
+        Returns:
+            (H, W) float32 in [0, 1].
+
+        Raises:
+            CalcoError: When its shape, channels or depth cannot be converted.
+        """
+        pixels = self._as_input(image)  # (H, W, C) uint8
+        height, width = pixels.shape[:2]
+        side = self.card.resize_px
+        if side is None:
+            return self._prob_at_scale(pixels)
+        no_mask = np.zeros((height, width), np.uint8)
+        prob = self._prob_at_scale(resized(pixels, no_mask, side)[0])  # (side, side)
+        back: FloatMap = cv2.resize(prob, (width, height), interpolation=cv2.INTER_LINEAR)
+        return back
+
+    def mask(self, image: NDArray[np.generic]) -> Mask:
+        """Return the foreground, cleaned up as tuned on validation.
+
+        Args:
+            image: As for ``prob``.
+
+        Returns:
+            (H, W) bool.
+        """
+        return clean(self.prob(image), self.params)
+
+    def predict(self, source: NDArray[np.generic] | str | Path) -> Mask:
+        """Trace an array or an image file.
+
+        Args:
+            source: As for ``prob``, or the path of an image.
+
+        Returns:
+            (H, W) bool, of the image's size after its EXIF orientation.
+        """
+        if isinstance(source, np.ndarray):
+            return self.mask(source)
+        return self.mask(read_image(Path(source), self.spec))
+
+    def _as_input(self, image: NDArray[np.generic]) -> Image:
+        if image.ndim not in (2, 3) or 0 in image.shape:
+            raise CalcoError(
+                Problem(
+                    "IMG_SHAPE",
+                    "the array is not an image",
+                    got=f"shape {image.shape}",
+                    expected=f"(H, W, {self.spec.channels}) or (H, W)",
+                )
+            )
+        flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+        return to_input(Pixels(flat, "array"), self.spec)
+
+    def _prob_at_scale(self, pixels: Image) -> FloatMap:
+        """Run the network at the image's own size, in tiles when it is too large for memory."""
+        size = (pixels.shape[0], pixels.shape[1])
+        if size[0] * size[1] <= WHOLE_PX:
+            return self._run(pixels)
+
+        def one(tile: Window) -> FloatMap:
+            return self._run(pixels[tile.slices])
+
+        prob = blend(size, windows(size, TILE_PX, TILE_OVERLAP_PX), one)
+        return np.clip(prob, 0, 1, out=prob)  # averages of 1 may round to a little more
+
+    @torch.inference_mode()
+    def _run(self, pixels: Image) -> FloatMap:
+        # seen as (1, C, H, W), the (H, W, C) bytes already are in channels-last order
+        batch = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
+        logits = self.network(batch.to(self.device))  # (1, 1, H, W)
+        prob: FloatMap = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
+        return prob
+
+
+def predict_maps(predictor: Predictor, index: SampleIndex, groups: Sequence[str]) -> list[ProbMap]:
+    """Predict labelled samples and put their truth beside.
+
+    Args:
+        predictor: Reads the images by its own rule, whatever data set they are from.
+        index: Samples with a truth.
+        groups: Group of each sample, in the index's order.
+
+    Returns:
+        One map per sample, in the index's order.
+
+    Raises:
+        CalcoError: Lists every sample without a truth or with files that cannot be read.
+    """
+    maps, problems = [], []
+    for sample, group in zip(index, groups, strict=True):
+        if sample.mask is None:
+            problems.append(Problem("MASK_MISSING", "no truth to compare with", sample.id))
+            continue
+        try:
+            image = read_image(sample.image, predictor.spec)
+            size = (image.shape[0], image.shape[1])
+            true = read_truth(sample.mask, index.code, size, index.spec.max_megapixels)
+        except CalcoError as error:
+            problems += error.problems
+            continue
+        maps.append(ProbMap(sample.id, group, to_levels(predictor.prob(image)), true))
+    if problems:
+        raise CalcoError(*problems)
+    return maps
+
+
+def _device(name: str) -> torch.device:
+    """Choose the device; never another than the one asked for."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise CalcoError(
+            Problem("DEVICE", "no CUDA device is seen", "--device", name, do="use --device cpu")
+        )
+    return device

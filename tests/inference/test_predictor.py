@@ -1,0 +1,319 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from calco.errors import CalcoError
+from calco.images.io import read_image
+from calco.inference import predictor as module
+from calco.inference.postprocess import clean, to_levels
+from calco.inference.predictor import Predictor, predict_maps
+from calco.nets.build import Segmenter, build_network
+from calco.nets.checkpoint import ModelCard, save_model
+from calco.records import (
+    FileMask,
+    ImageSpec,
+    MaskCode,
+    NetworkPlan,
+    Postprocess,
+    Sample,
+    SampleIndex,
+)
+from calco.runs import RunDir
+
+PLAN = NetworkPlan("unet", 3, (127.0,) * 3, (64.0,) * 3, width=4, depth=3)
+SIZES = [(1, 1), (1, 40), (31, 33), (64, 96), (255, 17), (101, 103)]
+
+
+class _Threshold(nn.Module):
+    """Foreground where the first channel is bright, with certainty."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 40 * torch.sign(x[:, :1])
+
+
+def _identity(channels: int = 1, resize_px: int | None = None) -> Predictor:
+    """A predictor whose mask is the image itself."""
+    plan = replace(PLAN, in_channels=channels, mean=(127.5,) * channels, std=(1.0,) * channels)
+    network = Segmenter(_Threshold(), 8, plan.mean, plan.std)
+    card = ModelCard(plan, ImageSpec(channels=channels), resize_px)
+    return Predictor(network, card, Postprocess())
+
+
+def _trained(seed: int = 0) -> Predictor:
+    torch.manual_seed(seed)
+    network = build_network(PLAN).train()
+    network(torch.rand(4, 3, 64, 64) * 255)  # moves the batch statistics
+    return Predictor(network, ModelCard(PLAN, ImageSpec(channels=3)), Postprocess(0.4, 3, 2))
+
+
+def _mask(size: tuple[int, int], seed: int = 0) -> NDArray[np.bool_]:
+    return np.random.default_rng(seed).random(size) > 0.5
+
+
+def _image(size: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+# --- sizes and kinds of images -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_identity_network_returns_the_mask_at_its_exact_size(size: tuple[int, int]) -> None:
+    mask = _mask(size)
+    predicted = _identity().mask(mask.astype(np.uint8)[..., None] * 255)
+    assert predicted.dtype == np.bool_
+    np.testing.assert_array_equal(predicted, mask)
+
+
+@pytest.mark.parametrize("size", [(33, 40), (37, 61), (64, 64), (90, 33)])
+def test_identity_network_through_tiles_returns_the_mask(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WHOLE_PX", 32 * 32)
+    monkeypatch.setattr(module, "TILE_PX", 32)
+    monkeypatch.setattr(module, "TILE_OVERLAP_PX", 8)
+    mask, predictor = _mask(size), _identity()
+    image = mask.astype(np.uint8)[..., None] * 255
+    np.testing.assert_array_equal(predictor.mask(image), mask)
+    prob = predictor.prob(image)
+    assert prob.min() >= 0
+    assert prob.max() <= 1
+    np.testing.assert_allclose(prob, mask, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_probabilities_have_the_size_and_range_they_should(size: tuple[int, int]) -> None:
+    prob = _trained().prob(_image(size))
+    assert prob.shape == size
+    assert prob.dtype == np.float32
+    assert prob.min() >= 0
+    assert prob.max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 50), (64, 64), (100, 31)])
+def test_resizing_is_undone(size: tuple[int, int]) -> None:
+    seen: list[tuple[int, ...]] = []
+    predictor = _identity(resize_px=48)
+    predictor.network.network.register_forward_hook(lambda _, x, __: seen.append(x[0].shape))
+    image = np.zeros((*size, 1), np.uint8)
+    image[size[0] // 2 :] = 255  # the lower half
+    prob = predictor.prob(image)
+    assert seen == [(1, 1, 48, 48)]
+    assert prob.shape == size
+    assert prob[-1].min() > 0.99
+    if size[0] > 1:
+        assert prob[0].max() < 0.01
+        assert prob[:, 0].sum() == pytest.approx(size[0] / 2, abs=1)
+
+
+def test_resizing_is_the_one_of_training() -> None:
+    seen: list[Tensor] = []
+    predictor = _identity(resize_px=32)
+    predictor.network.register_forward_hook(lambda _, x, __: seen.append(x[0]))
+    image = _image((80, 100))[..., :1]
+    predictor.prob(image)
+    small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)  # as images.augment.resized
+    np.testing.assert_array_equal(seen[0][0, 0].numpy(), small)
+
+
+def test_grey_images_in_any_form_are_alike() -> None:
+    predictor = _trained()
+    grey = _image((40, 30))[..., 0]
+    expected = predictor.prob(np.dstack([grey] * 3))
+    np.testing.assert_array_equal(predictor.prob(grey), expected)
+    np.testing.assert_array_equal(predictor.prob(grey[..., None]), expected)
+
+
+def test_views_and_read_only_arrays_are_fine() -> None:
+    predictor, image = _trained(), _image((40, 30))
+    expected = predictor.prob(image)
+    turned = np.asfortranarray(image)
+    turned.flags.writeable = False
+    np.testing.assert_array_equal(predictor.prob(turned), expected)
+    flipped = predictor.prob(image[::-1, ::-1])
+    np.testing.assert_array_equal(flipped, predictor.prob(image[::-1, ::-1].copy()))
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 4, 3, 1), (0, 4, 3), (4, 0)])
+def test_arrays_that_are_no_image_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(CalcoError, match="IMG_SHAPE") as caught:
+        _trained().prob(np.zeros(shape, np.uint8))
+    assert str(shape) in str(caught.value)
+
+
+def test_wrong_channels_and_depth_are_refused() -> None:
+    with pytest.raises(CalcoError, match="IMG_CHANNELS"):
+        _trained().prob(np.zeros((8, 8, 4), np.uint8))
+    with pytest.raises(CalcoError, match="IMG_DEPTH"):
+        _trained().prob(np.zeros((8, 8, 3), np.float32))
+
+
+def test_deep_images_are_scaled_by_the_card() -> None:
+    predictor = _identity()
+    predictor.card = replace(predictor.card, spec=ImageSpec(channels=1, high=4095.0))
+    image = np.array([[0, 1000], [3000, 4095]], np.uint16)
+    assert predictor.mask(image).tolist() == [[False, False], [True, True]]
+
+
+# --- what must not change a prediction -----------------------------------------------------------
+
+
+def test_a_prediction_does_not_depend_on_what_came_before() -> None:
+    predictor, image = _trained(), _image((50, 70))
+    first = predictor.prob(image)
+    predictor.prob(_image((33, 200), seed=1))
+    np.testing.assert_array_equal(predictor.prob(image), first)
+
+
+def test_batching_by_hand_agrees_within_rounding() -> None:
+    predictor = _trained()
+    images = [_image((48, 40), seed) for seed in range(3)]
+    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        together = torch.sigmoid(predictor.network(batch))[:, 0].numpy()
+    alone = np.stack([predictor.prob(image) for image in images])
+    np.testing.assert_allclose(alone, together, atol=1e-6)
+
+
+def test_predicting_changes_neither_weights_nor_statistics() -> None:
+    predictor = _trained()
+    before = {n: t.clone() for n, t in predictor.network.state_dict().items()}
+    predictor.mask(_image((40, 40)))
+    assert not predictor.network.training
+    assert all(torch.equal(t, before[n]) for n, t in predictor.network.state_dict().items())
+
+
+def test_tiles_of_a_real_network_agree_with_the_whole_inside(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # the tiny network looks 44 px far; far from seams and with tiles on its grid of 8 px,
+    # tiles and whole image are the same computation
+    predictor, image = _trained(), _image((128, 256))
+    whole = predictor.prob(image)
+    monkeypatch.setattr(module, "WHOLE_PX", 1)
+    monkeypatch.setattr(module, "TILE_PX", 192)
+    monkeypatch.setattr(module, "TILE_OVERLAP_PX", 128)
+    tiled = predictor.prob(image)
+    assert not np.array_equal(tiled, whole)
+    np.testing.assert_allclose(tiled[:, :16], whole[:, :16], atol=1e-6)
+    assert np.abs(tiled - whole).max() < 0.05
+
+
+# --- runs and files ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    predictor = _trained()
+    folder = RunDir(tmp_path / "run")
+    folder.path.mkdir()
+    save_model(folder.weights, predictor.network, predictor.card)
+    folder.save_postprocess(predictor.params)
+    return folder
+
+
+def test_a_run_is_loaded_with_its_clean_up(run: RunDir) -> None:
+    image = _image((40, 50))
+    for source in (run.path, run.weights):
+        loaded = Predictor.from_run(source)
+        assert loaded.params == Postprocess(0.4, 3, 2)
+        assert loaded.spec == ImageSpec(channels=3)
+        np.testing.assert_array_equal(loaded.prob(image), _trained().prob(image))
+
+
+def test_a_run_without_tuning_has_defaults(run: RunDir) -> None:
+    (run.path / "postprocess.json").unlink()
+    assert Predictor.from_run(run.path).params == Postprocess()
+
+
+def test_a_missing_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(CalcoError, match="CKPT_READ"):
+        Predictor.from_run(tmp_path)
+    with pytest.raises(CalcoError, match="CKPT_READ"):
+        Predictor.from_run(tmp_path / "nowhere")
+
+
+def test_a_pickle_in_a_run_is_refused(run: RunDir) -> None:
+    torch.save({"a": 1}, run.weights)
+    with pytest.raises(CalcoError, match="CKPT_UNSAFE"):
+        Predictor.from_run(run.path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_an_absent_gpu_is_not_replaced_silently(run: RunDir) -> None:
+    with pytest.raises(CalcoError, match=r"error\[DEVICE\]"):
+        Predictor.from_run(run.path, "cuda")
+    assert Predictor.from_run(run.path, "auto").device.type == "cpu"
+
+
+def test_mask_is_the_cleaned_probability() -> None:
+    predictor, image = _trained(), _image((40, 50))
+    expected = clean(predictor.prob(image), predictor.params)
+    np.testing.assert_array_equal(predictor.mask(image), expected)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_files_and_arrays_are_predicted_alike(
+    tmp_path: Path, kind: Callable[[Path], str | Path]
+) -> None:
+    predictor, image, path = _trained(), _image((40, 50)), tmp_path / "a.png"
+    Image.fromarray(image).save(path)
+    np.testing.assert_array_equal(predictor.predict(kind(path)), predictor.predict(image))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_masks_lie_as_the_picture_is_seen(tmp_path: Path, orientation: int) -> None:
+    mask = np.zeros((24, 40), bool)
+    mask[2:9, 3:30] = True
+    picture, path = Image.fromarray(mask.astype(np.uint8) * 255), tmp_path / "a.png"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(path, exif=exif)
+    predictor = _identity()
+    predicted = predictor.predict(path)
+    assert predicted.shape == ((24, 40) if orientation < 5 else (40, 24))
+    np.testing.assert_array_equal(predicted, read_image(path, predictor.spec)[..., 0] > 127)
+    assert predicted.sum() == mask.sum()
+
+
+# --- maps ----------------------------------------------------------------------------------------
+
+
+def _index(root: Path, masks: list[NDArray[np.bool_]]) -> SampleIndex:
+    samples = []
+    for number, mask in enumerate(masks):
+        for name in ("image", "mask"):
+            Image.fromarray(mask.astype(np.uint8) * 255).save(root / f"{number}_{name}.png")
+        truth = FileMask(root / f"{number}_mask.png")
+        samples.append(Sample(str(number), root / f"{number}_image.png", truth))
+    code = MaskCode("values", values=(255,))
+    return SampleIndex(root, "pairs", tuple(samples), ImageSpec(channels=1), code)
+
+
+def test_maps_hold_levels_and_truth_of_every_sample(tmp_path: Path) -> None:
+    masks = [_mask((20, 30)), _mask((7, 9), 1), np.zeros((5, 5), bool)]
+    maps = predict_maps(_identity(), _index(tmp_path, masks), ["a", "b", "b"])
+    assert [(m.id, m.group) for m in maps] == [("0", "a"), ("1", "b"), ("2", "b")]
+    for found, mask in zip(maps, masks, strict=True):
+        np.testing.assert_array_equal(found.true, mask)
+        np.testing.assert_array_equal(found.levels, to_levels(mask.astype(np.float32)))
+
+
+def test_maps_collect_all_faults(tmp_path: Path) -> None:
+    index = _index(tmp_path, [_mask((9, 9), seed) for seed in range(3)])
+    (tmp_path / "0_image.png").write_bytes(b"not an image")
+    unlabelled = replace(index.samples[1], mask=None)
+    index = replace(index, samples=(index.samples[0], unlabelled, index.samples[2]))
+    with pytest.raises(CalcoError) as caught:
+        predict_maps(_identity(), index, ["a", "b", "c"])
+    unreadable, unlabelled_fault = caught.value.problems
+    assert unreadable.where.endswith("0_image.png")
+    assert (unlabelled_fault.code, unlabelled_fault.where) == ("MASK_MISSING", "1")
