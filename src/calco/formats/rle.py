@@ -97,18 +97,27 @@ def decode_rows(
     spans = np.concatenate(
         [np.zeros((0, 2), np.int64), *(spans_of(runs, size, dialect, where) for runs in parsed)]
     )
+    return paint(spans, size, dialect.order)
+
+
+def paint(spans: Runs, size: tuple[int, int], order: Literal["column", "row"]) -> NDArray[np.bool_]:
+    """Draw zero-based [start, stop) spans, none outside the image, in any order.
+
+    Returns:
+        (H, W) bool.
+    """
     height, width = size
     starts, stops = _joined(spans)
     # gap, run, gap, run, ..., gap: flags repeated by their lengths are the pixels in order
     bounds = np.concatenate(([0], np.stack([starts, stops], axis=1).ravel(), [height * width]))
     flat = np.repeat(np.arange(len(bounds) - 1) % 2 == 1, np.diff(bounds))  # (H W,)
-    match dialect.order:
+    match order:
         case "column":
             return _transposed(flat.reshape(width, height).view(np.uint8)).view(np.bool_)
         case "row":
             return flat.reshape(height, width)
         case _:
-            assert_never(dialect.order)
+            assert_never(order)
 
 
 def is_empty(text: str, dialect: RleDialect) -> bool:
@@ -148,9 +157,9 @@ def parse_runs(text: str, dialect: RleDialect, where: str = "") -> Runs:
         what = "the last run has a start but no length"
         raise _syntax(what, where, f"{len(tokens)} numbers")
     runs = np.array(list(map(int, tokens)), np.int64).reshape(-1, 2)  # (N, 2)
-    zero = np.flatnonzero(runs[:, 1] == 0)
-    if len(zero):
-        raise _syntax("a run has no length", where, f"token {2 * int(zero[0]) + 2}: '0'")
+    without = runs[:, 1] == 0
+    if without.any():
+        raise _syntax("a run has no length", where, f"token {2 * int(without.argmax()) + 2}: '0'")
     return runs
 
 
@@ -162,9 +171,9 @@ def spans_of(runs: Runs, size: tuple[int, int], dialect: RleDialect, where: str 
     """
     height, width = size
     spans = zero_based_spans(runs, dialect)
-    outside = np.flatnonzero((spans[:, 0] < 0) | (spans[:, 1] > height * width))
-    if len(outside):
-        first = int(outside[0])
+    outside = (spans[:, 0] < 0) | (spans[:, 1] > height * width)
+    if outside.any():
+        first = int(outside.argmax())
         start, length = (int(v) for v in runs[first])
         raise CalcoError(
             Problem(
@@ -182,11 +191,14 @@ def spans_of(runs: Runs, size: tuple[int, int], dialect: RleDialect, where: str 
 
 def zero_based_spans(runs: Runs, dialect: RleDialect) -> Runs:
     """Return the runs as zero-based [start, stop) spans, unchecked."""
-    starts, lengths = runs[:, 0], runs[:, 1]
+    spans = np.empty_like(runs)  # (N, 2)
     if dialect.relative:  # each gap follows the run before; only the first counts from the base
-        stops = np.cumsum(starts + lengths) - dialect.base
-        return np.stack([stops - lengths, stops], axis=1)
-    return np.stack([starts - dialect.base, starts - dialect.base + lengths], axis=1)
+        spans[:, 1] = np.cumsum(runs.sum(axis=1)) - dialect.base
+        spans[:, 0] = spans[:, 1] - runs[:, 1]
+    else:
+        spans[:, 0] = runs[:, 0] - dialect.base
+        spans[:, 1] = spans[:, 0] + runs[:, 1]
+    return spans
 
 
 def _joined(spans: Runs) -> tuple[Pixels, Pixels]:

@@ -44,15 +44,15 @@ def evaluate(
     maps: Mapping[str, Sequence[ProbMap]],
     params: Postprocess,
     config: EvaluateConfig,
-    folder: RunDir,
+    folder: RunDir | None = None,
 ) -> Scores:
-    """Score every map and write its mask to ``predictions/<subset>/<id>.png``, uint8 {0, 255}.
+    """Score every map; leave its mask in ``predictions/<subset>/<id>.png``, uint8 {0, 255}.
 
     Args:
         maps: Per subset; a subset without maps is left out of the summaries.
         params: Clean-up, chosen on the validation part.
         config: How scores are summarised.
-        folder: Where the masks go.
+        folder: Where the masks go; None writes none.
 
     Raises:
         CalcoError: When an id would leave the folder.
@@ -61,7 +61,8 @@ def evaluate(
     for subset, part in maps.items():
         for m in part:
             pred = clean(m.levels, params)
-            _write_mask(folder.path / "predictions" / subset, m.id, pred)
+            if folder:
+                _write_mask(folder.path / "predictions" / subset, m.id, pred)
             images.append(score_image(m.id, m.group, subset, pred, m.true))
     return _scores(images, config)
 

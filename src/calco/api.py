@@ -1,0 +1,58 @@
+"""The Python interface: train a folder, load a run, predict arrays or files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from calco.config import Config, validate_config
+from calco.inference.predictor import Predictor
+from calco.pipeline import Listener, run
+from calco.runs import RunDir
+from calco.training.budget import Clock
+
+
+def train(
+    data: str | Path,
+    out: str | Path,
+    budget_s: float | None = None,
+    config: Config | None = None,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """Audit, split, plan, fit, tune, test and report, as ``calco train`` does.
+
+    Args:
+        data: Folder of images and masks.
+        out: New run folder.
+        budget_s: Wall-clock seconds for everything; wins over ``config.budget_s``.
+        config: All other settings.
+        listener: Hears of every record and step.
+
+    Returns:
+        The content of summary.json.
+
+    Raises:
+        CalcoError: Lists all faults of the data or the settings.
+        StoppedError: After a signal.
+    """
+    tree = (config or Config()).model_dump(mode="json")
+    if budget_s is not None:
+        tree["budget_s"] = budget_s
+    settings = validate_config(tree)
+    folder = RunDir(Path(out))
+    with folder.locked():
+        run(Path(data), settings, folder, Clock(settings.budget_s), listener or Listener())
+    return folder.load_summary()
+
+
+def load(run: str | Path, device: str = "cpu") -> Predictor:
+    """Open a finished run for prediction; loading never runs code from its files.
+
+    Args:
+        run: Run folder, or its best.safetensors.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        CalcoError: When the weights are missing, damaged or not calco's.
+    """
+    return Predictor.from_run(Path(run), device)

@@ -1,0 +1,394 @@
+"""The command line: one thin function per command; the only place that prints and exits."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calco import __version__
+from calco.errors import CalcoError, Problem, StoppedError
+
+if TYPE_CHECKING:  # heavy modules are imported by the command that needs them
+    from calco.config import Config
+    from calco.pipeline import Listener
+    from calco.records import RleDialect
+    from calco.runs import RunDir
+    from calco.terminal import Terminal
+
+STARTED = time.monotonic()  # a budget counts from here
+BAD_INPUT, SOME_FAILED, STOPPED = 2, 3, 75
+
+app = typer.Typer(
+    name="calco",
+    help="From a folder of images and masks to a segmentation model you can trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[Path, typer.Argument(help="Folder of images and masks; its layout is detected.")]
+Run = Annotated[Path, typer.Argument(help="Run folder left by calco train.")]
+Out = Annotated[Path | None, typer.Option("-o", "--out", help="Where to write.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML of settings.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; repeatable.")]
+Budget = Annotated[
+    str | None, typer.Option(help="Wall-clock time from start to finished report, e.g. 20m.")
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Every reason and epoch.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Result as JSON on standard output.")]
+
+
+@app.command()
+def demo(
+    out: Out = None,
+    budget: Annotated[str, typer.Option(help="Wall-clock time for everything.")] = "2m",
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a data set and run the whole pipeline on it."""
+    from calco.images.toy import write_toy
+
+    with _speaking(verbose, quiet) as terminal:
+        config = _settings(None, None, budget_s=parse_duration(budget))
+        folder = _run_folder(out, "demo")
+        data = folder.path.with_name(folder.path.name + "-data")
+        if not data.exists():
+            write_toy(data)
+        _train(data, config, folder, terminal)
+        _finish(folder, terminal, as_json)
+
+
+@app.command()
+def audit(
+    data: Data,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="JSON report.")] = None,
+    strict: Annotated[bool, typer.Option(help="Exit 1 when there are warnings.")] = False,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look for everything that ruins models, and say what to do about it."""
+    from calco.runs import to_json, write_atomic
+    from calco.stages.audit import audit_samples, report_lines
+    from calco.stages.samples import index_samples
+
+    with _speaking(verbose, quiet) as terminal:
+        settings = _settings(config, sets)
+        index = index_samples(data, settings.data)
+        terminal.record(index)
+        found = audit_samples(index, settings.data, settings.audit)
+        if out:
+            write_atomic(out, to_json(found))
+        if as_json:
+            typer.echo(to_json(found))
+        for line in report_lines(found):
+            terminal.say(line)
+        if found.errors:
+            raise typer.Exit(BAD_INPUT)
+        if strict and found.warnings:
+            raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Out = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    budget: Budget = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Weights, order, augmentation.")] = None,
+    device: Device = None,
+    resume: Annotated[bool, typer.Option(help="Continue the stopped run in -o.")] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Audit, split, plan, fit, tune, test and report."""
+    with _speaking(verbose, quiet) as terminal:
+        given: dict[str, object] = {"fit.epochs": epochs, "seed": seed, "device": device}
+        given["budget_s"] = parse_duration(budget) if budget else None
+        if resume:
+            changed = [k for k, v in given.items() if v is not None] + list(sets or [])
+            folder = _resume(out, [*changed, *([str(config)] if config else [])], terminal)
+        else:
+            settings = _settings(config, sets, **given)
+            folder = _run_folder(out, "run")
+            _train(data, settings, folder, terminal)
+        _finish(folder, terminal, as_json)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="Run folder.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="Another data set; else the run's.")] = None,
+    subset: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    pred: Annotated[Path | None, typer.Option(help="Folder of predicted masks.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Folder of true masks.")] = None,
+    device: Device = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for scores.csv.")] = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score a run on its own or other data, or any two folders of masks."""
+    from calco.runs import RunDir, to_json
+
+    with _speaking(verbose, quiet) as terminal:
+        if pred and truth and not run:
+            from calco.stages.evaluate import evaluate_folders
+
+            settings = _settings(None, None)
+            scores = evaluate_folders(pred, truth, settings.evaluate, settings.data)
+        elif run and not (pred or truth):
+            from calco.pipeline import score_run
+
+            scores = score_run(_open_run(run), data, subset, device or "auto")
+        else:
+            raise CalcoError(
+                Problem("USAGE", "give a RUN, or both --pred and --truth", "calco evaluate")
+            )
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            RunDir(out).save_scores(scores)
+        terminal.scores(scores)
+        if as_json:
+            typer.echo(to_json(scores.summaries))
+
+
+@app.command()
+def predict(
+    run: Run,
+    images: Annotated[list[str], typer.Argument(help="Files, folders or globs.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the masks.")],
+    prob: Annotated[bool, typer.Option(help="Write probabilities too.")] = False,
+    overlay: Annotated[bool, typer.Option(help="Write pictures with contours too.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Write into a folder of other files.")] = False,
+    submission: Annotated[Path | None, typer.Option(help="Kaggle-style CSV to write.")] = None,
+    like: Annotated[Path | None, typer.Option(help="Sample submission to follow.")] = None,
+    dialect: Annotated[str | None, typer.Option(help="RLE preset, e.g. tgs, airbus.")] = None,
+    device: Device = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Trace images: masks at their exact size, a manifest, and a submission if asked."""
+    from calco.inference.predictor import Predictor
+    from calco.runs import RunDir, sha256_of, to_json
+    from calco.stages.predict import PredictOptions, mask_files, predict_files
+    from calco.stages.submission import write_submission
+
+    with _speaking(verbose, quiet) as terminal:
+        chosen = _dialect(dialect)  # a typo is said before an hour of work
+        predictor = Predictor.from_run(_existing(run), device or "auto")
+        model = sha256_of(RunDir(run).weights if run.is_dir() else run)
+        options = PredictOptions(prob, overlay, overwrite, model)
+        done = predict_files(
+            predictor, images, out, options, lambda i, n, _: terminal.step("predict", i, n)
+        )
+        failed = [p for p in done if p.status == "failed"]
+        for item in failed:
+            terminal.say(item.message, "red")
+        terminal.say(f"predicted {len(done) - len(failed)} of {len(done)} images into {out}")
+        if submission:
+            report = write_submission(mask_files(done, out), submission, chosen, like)
+            counts = f"{report.n_images} images, {report.n_rows} rows"
+            terminal.say(f"submission {submission}: {counts}; {report.note}")
+        if as_json:
+            typer.echo(to_json(done))
+        if failed:
+            raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's report again, or show several runs side by side."""
+    from calco.pipeline import compare_runs
+    from calco.stages.report import write_report
+
+    with _speaking(verbose=False, quiet=False) as terminal:
+        folders = [_open_run(run) for run in runs]
+        if len(folders) == 1:
+            typer.echo(write_report(folders[0]))
+            return
+        rows = compare_runs(folders)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=2))
+        else:
+            terminal.table(rows)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command line; the entry point of the ``calco`` script."""
+    app()
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of ``90``, ``90s``, ``20m`` or ``1h30m``.
+
+    Raises:
+        CalcoError: On anything else.
+
+    Example:
+        >>> parse_duration("1h30m")
+        5400.0
+    """
+    match = re.fullmatch(
+        r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip()
+    )
+    if not match or not any(match.groups()):
+        raise CalcoError(
+            Problem("BUDGET", "not a duration", "--budget", repr(text), "90s, 20m or 1h30m")
+        )
+    hours, minutes, seconds = (float(g or 0) for g in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+@contextmanager
+def _speaking(verbose: bool, quiet: bool) -> Iterator[Terminal]:
+    """Open the terminal and turn calco's exceptions into lines and exit codes."""
+    from calco.terminal import Terminal
+
+    terminal = Terminal(-1 if quiet else int(verbose))
+    try:
+        with terminal:
+            yield terminal
+    except CalcoError as error:
+        for problem in error.problems:
+            terminal.problem(problem)
+        raise typer.Exit(BAD_INPUT) from None
+    except StoppedError as error:
+        terminal.say(f"{error}; the same command with --resume goes on")
+        raise typer.Exit(STOPPED) from None
+    except KeyboardInterrupt:
+        terminal.say("stopped")
+        raise typer.Exit(STOPPED) from None
+    except BrokenPipeError:  # piped into head
+        sys.stderr.close()
+
+
+def _settings(path: Path | None, sets: list[str] | None, **given: object) -> Config:
+    from calco.config import load_config
+
+    own = [f"{key}={value}" for key, value in given.items() if value is not None]
+    return load_config(path, (*(sets or ()), *own))
+
+
+def _run_folder(out: Path | None, stem: str) -> RunDir:
+    """Return a folder for a new run; an existing run is never written over."""
+    from calco.runs import RunDir
+
+    if out is None:
+        results = Path("results")
+        taken = {p.name for p in results.glob(f"{stem}*")} if results.exists() else set()
+        out = results / next(f"{stem}{n}" for n in range(1, 10**6) if f"{stem}{n}" not in taken)
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise CalcoError(
+            Problem(
+                "RUN_EXISTS",
+                "the output folder is not empty",
+                str(out),
+                do="choose another -o, or add --resume to continue a stopped run",
+            )
+        )
+    return RunDir(out)
+
+
+def _existing(run: Path) -> Path:
+    if not run.exists():
+        raise CalcoError(Problem("RUN_MISSING", "no such run", str(run), do="check the path"))
+    return run
+
+
+def _open_run(run: Path) -> RunDir:
+    from calco.runs import RunDir
+
+    if not (_existing(run) / "config.yaml").exists():
+        raise CalcoError(
+            Problem("RUN_MISSING", "not a run folder", str(run), expected="config.yaml in it")
+        )
+    return RunDir(run)
+
+
+def _train(data: Path, config: Config, folder: RunDir, terminal: Terminal) -> None:
+    from calco.pipeline import run
+    from calco.training.budget import Clock
+
+    with folder.locked():
+        run(data, config, folder, Clock(config.budget_s, STARTED), _listener(terminal))
+
+
+def _resume(out: Path | None, changed: list[str], terminal: Terminal) -> RunDir:
+    from calco.pipeline import resume
+    from calco.training.budget import Clock
+
+    if out is None or changed:
+        raise CalcoError(
+            Problem(
+                "RESUME",
+                "a run is resumed with the settings it began with",
+                "--resume",
+                got=", ".join(changed) or "no -o",
+                expected="-o RUN and no settings",
+            )
+        )
+    folder = _open_run(out)
+    with folder.locked():
+        clock = Clock(folder.load_config().budget_s, STARTED)
+        resume(folder, clock, _listener(terminal))
+    return folder
+
+
+def _listener(terminal: Terminal) -> Listener:
+    from calco.pipeline import Listener
+    from calco.stages.fit import Progress, Watch
+
+    def on_step(p: Progress) -> None:
+        note = f"epoch {p.epoch}  loss {p.loss:.3f}"
+        note += f"  best Dice {p.best_dice:.4f}" if p.best_dice == p.best_dice else ""
+        terminal.step("fit", p.fraction, 1.0, note)
+
+    watch = Watch(on_step, terminal.epoch, terminal.problem)
+    return Listener(terminal.record, watch)
+
+
+def _finish(folder: RunDir, terminal: Terminal, as_json: bool) -> None:
+    summary = folder.load_summary()
+    terminal.say(f"report    {folder.report_html}")
+    terminal.say(f"next      calco predict {folder.path} IMAGES -o traced/", "dim")
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+
+
+def _dialect(name: str | None) -> RleDialect | None:
+    if name is None:
+        return None
+    from calco.formats.dialects import dialect
+
+    return dialect(name)
+
+
+if __name__ == "__main__":
+    main()

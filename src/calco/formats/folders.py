@@ -1,0 +1,311 @@
+"""Masks as files: in a folder beside the images, or in the same folder with a word in the name."""
+
+from __future__ import annotations
+
+import difflib
+import os.path
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from calco.config import DataConfig
+from calco.errors import CalcoError, Problem
+from calco.formats.listing import Folder, Listing
+from calco.formats.matching import Matches, match_files, split_by_name
+from calco.formats.reading import (
+    Reading,
+    counted,
+    images_without_mask,
+    masks_without_image,
+    name_some,
+)
+from calco.formats.roles import Place, Role, nfc, place_of
+from calco.records import FileMask, Sample
+
+
+@dataclass(frozen=True)
+class PlacedFolder:
+    """A folder and what its path says about it."""
+
+    folder: Folder
+    place: Place
+
+
+@dataclass(frozen=True)
+class FolderPair:
+    """Images and the masks that belong to them.
+
+    Attributes:
+        images: Folder of the images.
+        masks: Folder of the masks; the same for a flat folder.
+    """
+
+    images: PlacedFolder
+    masks: PlacedFolder
+
+    @property
+    def place(self) -> Place:
+        """Part of the data; what the masks' path says when the images' path is silent."""
+        place = self.images.place
+        return replace(place, subset=place.subset or self.masks.place.subset)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether images and masks share one folder."""
+        return self.images.folder == self.masks.folder
+
+    def __str__(self) -> str:
+        if self.is_flat:
+            return f"{self.images.folder.where} (masks by file name)"
+        return f"{self.images.folder.where} + {self.masks.folder.where}"
+
+
+@dataclass(frozen=True)
+class FolderPairs:
+    """A data set of folder pairs.
+
+    Attributes:
+        pairs: In the order of their image folders; none when nothing was found.
+        alone: Folders of images without masks, or of masks without images.
+    """
+
+    pairs: tuple[FolderPair, ...]
+    alone: tuple[PlacedFolder, ...] = ()
+
+    def __str__(self) -> str:
+        return "images and masks in " + name_some([str(pair) for pair in self.pairs], most=4)
+
+
+def find_pairs(listing: Listing, config: DataConfig) -> FolderPairs:
+    """Find the folders of masks that stand beside folders of images.
+
+    Folders belong together when their paths say the same but for the words that tell masks from
+    images; then when only the part (train, test) is said on one side; then when they are the only
+    ones left of their part. A folder still alone is searched for masks by file name.
+
+    Raises:
+        CalcoError: ``DATA_AMBIGUOUS`` when an image folder has several mask folders or the other
+            way round; ``DATA_SETTING`` when a folder named in the settings is not there.
+    """
+    placed = place_folders(listing, config)
+    images = [p for p in placed if p.place.role != "mask"]
+    masks = [p for p in placed if p.place.role == "mask"]
+    pairs: list[FolderPair] = []
+    rules: tuple[Callable[[Place], Hashable], ...] = (
+        lambda place: (place.above, place.below, place.subset),
+        lambda place: (place.above, place.below),
+        lambda place: place.subset,
+    )
+    for strict, rule in zip((True, False, False), rules, strict=True):
+        new = _pairs_by(rule, images, masks, strict)
+        images = [p for p in images if all(p != pair.images for pair in new)]
+        masks = [p for p in masks if all(p != pair.masks for pair in new)]
+        pairs += new
+    flat = [FolderPair(p, p) for p in images + masks if _has_flat_pairs(p.folder)]
+    alone = [p for p in images + masks if all(p != pair.images for pair in flat)]
+    pairs = sorted(pairs + flat, key=lambda pair: pair.images.folder.parts)
+    return FolderPairs(tuple(pairs), tuple(p for p in alone if p.folder.files))
+
+
+def place_folders(listing: Listing, config: DataConfig) -> list[PlacedFolder]:
+    """Return every folder that holds images, or should hold masks, with its place.
+
+    Folders named by ``data.images`` and ``data.masks`` have the role given there, and no other
+    folder has it.
+
+    Raises:
+        CalcoError: ``DATA_SETTING`` when such a folder is not there.
+    """
+    given: dict[Role, tuple[str, ...]] = {}
+    if config.images is not None:
+        given["image"] = setting_parts(listing, config.images, "data.images")
+    if config.masks is not None and not config.masks.lower().endswith(".csv"):
+        given["mask"] = setting_parts(listing, config.masks, "data.masks")
+    placed = [PlacedFolder(f, place) for f in listing.folders if (place := _place(f, given))]
+    return [p for p in placed if p.folder.files or (p.place.role and not p.folder.n_folders)]
+
+
+def setting_parts(listing: Listing, value: str, setting: str) -> tuple[str, ...]:
+    """Return the names from the root down to a folder that the user named.
+
+    Raises:
+        CalcoError: ``DATA_SETTING`` when it is not below the root.
+    """
+    path = PurePosixPath(Path(value).as_posix())
+    if path.is_absolute() and path.is_relative_to(listing.root.absolute().as_posix()):
+        path = path.relative_to(listing.root.absolute().as_posix())
+    if any(folder.parts == path.parts for folder in listing.folders):
+        return path.parts
+    known = [folder.where for folder in listing.folders if folder.files]
+    near = difflib.get_close_matches(value, known, n=1)
+    raise CalcoError(
+        Problem(
+            "DATA_SETTING",
+            "no such folder below the data folder",
+            setting,
+            got=repr(value),
+            expected=f"one of {name_some(known)}" if known else "a folder with images",
+            do=f"did you mean {near[0]}?" if near else f"correct {setting}",
+        )
+    )
+
+
+def _place(folder: Folder, given: dict[Role, tuple[str, ...]]) -> Place | None:
+    """Place a folder; None when the settings leave it out."""
+    holders = [r for r, parts in given.items() if folder.parts[: len(parts)] == parts]
+    if holders:
+        role = max(holders, key=lambda r: len(given[r]))  # the innermost
+        if len(set(given.values())) < len(given):
+            role = "image"  # one folder for both: masks are told by their file names
+        below = folder.parts[len(given[role]) :]
+        outer = () if len(given) == 2 else given[role][:-1]
+        return replace(place_of((*outer, *below)), role=role)
+    place = place_of(folder.parts)
+    return None if (place.role or "image") in given else place
+
+
+def _pairs_by(
+    rule: Callable[[Place], Hashable],
+    images: Sequence[PlacedFolder],
+    masks: Sequence[PlacedFolder],
+    strict: bool,
+) -> list[FolderPair]:
+    """Pair what has the same key; several candidates are an error when strict, else left alone."""
+    pairs = []
+    for key in dict.fromkeys(rule(m.place) for m in masks):
+        here = _narrowed(
+            [i for i in images if rule(i.place) == key], _is_image_folder, _is_not_test
+        )
+        theirs = _narrowed([m for m in masks if rule(m.place) == key], _has_files)
+        if len(here) == 1 and len(theirs) == 1:
+            pairs.append(FolderPair(here[0], theirs[0]))
+        elif here and strict:
+            raise _ambiguous(here, theirs)
+    return pairs
+
+
+def _narrowed(
+    folders: list[PlacedFolder], *tests: Callable[[PlacedFolder], bool]
+) -> list[PlacedFolder]:
+    for test in tests:
+        folders = [f for f in folders if test(f)] or folders
+    return folders
+
+
+def _is_image_folder(placed: PlacedFolder) -> bool:
+    return placed.place.role == "image"
+
+
+def _is_not_test(placed: PlacedFolder) -> bool:
+    return placed.place.subset != "test"
+
+
+def _has_files(placed: PlacedFolder) -> bool:
+    return bool(placed.folder.files)
+
+
+def _ambiguous(images: Sequence[PlacedFolder], masks: Sequence[PlacedFolder]) -> CalcoError:
+    several, setting = (masks, "data.masks") if len(masks) > 1 else (images, "data.images")
+    names = [p.folder.where for p in several]
+    one = (images if several is masks else masks)[0].folder.where
+    return CalcoError(
+        Problem(
+            "DATA_AMBIGUOUS",
+            f"several folders could go with {one}",
+            got=name_some(names),
+            expected="one",
+            do="choose with " + " or ".join(f"--set {setting}={name}" for name in names[:3]),
+        )
+    )
+
+
+def _has_flat_pairs(folder: Folder) -> bool:
+    return bool(match_files(*split_by_name(folder.files)).pairs)
+
+
+# --- reading
+
+
+def read_pairs(layout: FolderPairs, listing: Listing, config: DataConfig) -> Reading:
+    """Match the files of folder pairs by name.
+
+    Raises:
+        CalcoError: ``NO_PAIRS`` or ``NO_MASKS`` when not one mask fits an image.
+    """
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    top = common_folder([image for pair in layout.pairs for image in pair.images.folder.files])
+    for pair in layout.pairs:
+        found = _match_pair(pair)
+        for image, masks in found.pairs:
+            if len(masks) > 1:
+                names = name_some([listing.where(m) for m in masks])
+                do = "keep one, or choose the folder with data.masks"
+                what = "several masks for one image"
+                problems.append(Problem("DUP_MASK", what, listing.where(image), names, do=do))
+            else:
+                samples.append(_sample(image, top, FileMask(masks[0]), pair))
+        if config.allow_unlabelled:
+            samples += [_sample(image, top, None, pair) for image in found.images]
+        names_alone = [p.name for p in found.images], [p.name for p in found.masks]
+        problems += images_without_mask(names_alone[0], pair.images.folder.where, config)
+        problems += masks_without_image(names_alone[1], pair.masks.folder.where)
+    if not any(sample.mask for sample in samples):
+        doubled = [problem for problem in problems if problem.code == "DUP_MASK"]
+        raise CalcoError(*(doubled or [_no_pairs(layout.pairs[0])]))
+    return Reading(str(layout), tuple(samples), tuple(problems))
+
+
+def report_alone(alone: Sequence[PlacedFolder]) -> list[Problem]:
+    """Say which folders of images or masks are not used; a test part without masks is usual."""
+    tests = [p.folder.where for p in alone if p.place.subset == "test" and p.place.role != "mask"]
+    rest = [f"{p.folder.where} ({counted(len(p.folder.files), 'image')})" for p in alone]
+    rest = [name for name, p in zip(rest, alone, strict=True) if p.folder.where not in tests]
+    problems = []
+    if tests:
+        what = "images without masks are no part of training"
+        problems.append(Problem("FOLDER_UNUSED", what, name_some(tests), severity="note"))
+    if rest:
+        what = "folders without their counterpart are not used"
+        do = "name them as their counterpart, or move them away"
+        problems.append(
+            Problem("FOLDER_UNUSED", what, got=name_some(rest), do=do, severity="warning")
+        )
+    return problems
+
+
+def common_folder(paths: Sequence[Path]) -> Path:
+    """Return the innermost folder that holds all files."""
+    return Path(os.path.commonpath([path.parent for path in paths]))
+
+
+def path_id(path: Path, top: Path) -> str:
+    """Return a path below ``top`` without its extension, forward slashes, NFC."""
+    return nfc(path.relative_to(top).with_suffix("").as_posix())
+
+
+def _sample(image: Path, top: Path, mask: FileMask | None, pair: FolderPair) -> Sample:
+    return Sample(path_id(image, top), image, mask, subset=pair.place.subset)
+
+
+def _match_pair(pair: FolderPair) -> Matches:
+    if pair.is_flat:
+        return match_files(*split_by_name(pair.images.folder.files))
+    return match_files(pair.images.folder.files, pair.masks.folder.files)
+
+
+def _no_pairs(pair: FolderPair) -> Problem:
+    images, masks = pair.images.folder, pair.masks.folder
+    if not masks.files:
+        seen = name_some([f"{n} {suffix}" for suffix, n in masks.others.items()]) or "nothing"
+        do = "convert the masks to PNG"
+        return Problem("NO_MASKS", "the mask folder has no masks", masks.where, seen, do=do)
+    names = [name_some([repr(p.name) for p in f.files], most=2) for f in (images, masks)]
+    return Problem(
+        "NO_PAIRS",
+        "no mask has the name of an image",
+        str(pair),
+        got=f"images {names[0]}; masks {names[1]}",
+        expected="equal names but for extension and words such as _mask",
+        do="rename the masks as their images",
+    )

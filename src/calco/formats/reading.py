@@ -1,0 +1,88 @@
+"""What every layout is read into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from calco.config import DataConfig
+from calco.errors import Problem
+from calco.records import Sample
+
+N_NAMED = 10
+"""Examples named in a message before the rest is only counted."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Samples of a data set before their ids are shortened and their groups known.
+
+    Attributes:
+        layout: What was detected, for people.
+        samples: In any order; ids are paths below the images' common folder.
+        problems: Faults of single samples, which are then not among the samples.
+        doubts: What could not be decided about all masks.
+        mask_note: How masks are written, when no mask file tells.
+    """
+
+    layout: str
+    samples: tuple[Sample, ...]
+    problems: tuple[Problem, ...] = ()
+    doubts: tuple[Problem, ...] = ()
+    mask_note: str = ""
+
+
+def counted(n: int, noun: str) -> str:
+    """Write a number of things.
+
+    Example:
+        >>> counted(1, "mask"), counted(2, "mask")
+        ('1 mask', '2 masks')
+    """
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def name_some(names: Sequence[str], most: int = N_NAMED) -> str:
+    """Name the first of many things and count the rest.
+
+    Example:
+        >>> name_some(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def some_of(problems: Sequence[Problem], most: int = N_NAMED) -> list[Problem]:
+    """Keep the first problems of each code; one more counts the others.
+
+    One wrong setting can fault every row of a table: ten of them say as much as thousands.
+    """
+    kept: list[Problem] = []
+    for code in dict.fromkeys(problem.code for problem in problems):
+        same = [problem for problem in problems if problem.code == code]
+        kept += same[:most]
+        if len(same) > most:
+            what = f"{counted(len(same) - most, 'more problem')} of this kind"
+            kept.append(Problem(code, what, severity=same[0].severity))
+    return kept
+
+
+def images_without_mask(names: Sequence[str], where: str, config: DataConfig) -> list[Problem]:
+    """Report images that have no truth: a note when they are allowed, else an error."""
+    if not names:
+        return []
+    what = f"{counted(len(names), 'image')} without a mask"
+    if config.allow_unlabelled:
+        return [Problem("ORPHAN_IMAGE", what, where, name_some(names), severity="note")]
+    do = "add the masks, move the images away, or set data.allow_unlabelled: true"
+    return [Problem("ORPHAN_IMAGE", what, where, name_some(names), do=do)]
+
+
+def masks_without_image(names: Sequence[str], where: str) -> list[Problem]:
+    """Report masks whose image is missing."""
+    if not names:
+        return []
+    what = f"{counted(len(names), 'mask')} without an image"
+    do = "add the images or move the masks away"
+    return [Problem("ORPHAN_MASK", what, where, name_some(names), do=do)]

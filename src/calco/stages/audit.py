@@ -1,0 +1,266 @@
+"""Stage 2: read every image and mask to the last byte and say all that is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from calco.config import AuditConfig, DataConfig
+from calco.errors import CalcoError, Problem, printable
+from calco.formats.truth import read_truth
+from calco.images.duplicates import find_twins, shared_scene, signature
+from calco.images.io import Pixels, read_pixels, to_input
+from calco.images.suspicions import name_ids, shared_background, suspect_facts, suspect_twins
+from calco.records import Audit, RleMask, Sample, SampleFacts, SampleIndex
+from calco.runs import sha256_of
+
+MAX_READERS = 8
+"""Threads at most: each holds one image, and disks gain nothing from more."""
+LINES_PER_KIND = 10
+"""Examples listed of one kind of problem; the rest is counted."""
+
+_SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """What is kept of a sample once its pixels are gone."""
+
+    facts: SampleFacts
+    signature: NDArray[np.float32]
+    mask_digest: str
+    notes: tuple[str, ...]
+
+
+def audit_samples(
+    index: SampleIndex,
+    data: DataConfig,
+    config: AuditConfig,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Audit:
+    """Decode every sample, measure it and compare it with the others.
+
+    Images stream through a few threads; 16 kB of each are kept while the audit runs.
+
+    Args:
+        index: Samples as found; its problems are taken over.
+        data: What to do about bad and unlabelled samples.
+        config: What to look for.
+        on_progress: Called with (samples done, samples in all).
+
+    Returns:
+        Facts of the usable samples and every problem, errors first. Unreadable, mismatched and
+        unlabelled samples are not in its index. Faults of the data are never raised.
+    """
+    measured: dict[str, _Measured] = {}
+    faults: list[Problem] = []
+    for done, (sample, outcome) in enumerate(_measure_all(index), start=1):
+        if isinstance(outcome, _Measured):
+            measured[sample.id] = outcome
+        else:
+            faults += (_with_way_out(p, data.on_bad == "skip") for p in outcome)
+        if on_progress:
+            on_progress(done, len(index))
+    usable = index.only(s.id for s in index if s.mask is not None and s.id in measured)
+    kept = [measured[sample.id] for sample in usable]
+    facts = tuple(m.facts for m in kept)
+    ids = [f.id for f in facts]
+    twins = find_twins(ids, [m.signature for m in kept], [f.image_sha256 for f in facts], config)
+    problems = [*index.problems, *faults, *_unlabelled(index, data), *_notes(measured)]
+    if not _code_undecided(index):
+        problems += _unless_known(suspect_facts(facts, config), index)
+    problems += suspect_twins(usable.samples, twins, {m.facts.id: m.mask_digest for m in kept})
+    distinct = {m.facts.image_sha256: m.signature for m in kept}
+    if config.twins and distinct and shared_scene(np.stack([*distinct.values()])) is not None:
+        problems.append(shared_background())
+    return Audit(usable, facts, twins, tuple(sorted(problems, key=_rank)))
+
+
+def require_unchanged(audit: Audit) -> None:
+    """Check that the images are the ones that were audited.
+
+    Raises:
+        CalcoError: Lists every image that changed or vanished since.
+    """
+    changed = [
+        sample.id
+        for sample, facts in zip(audit.index, audit.facts, strict=True)
+        if not sample.image.is_file() or sha256_of(sample.image) != facts.image_sha256
+    ]
+    if changed:
+        what = f"{len(changed)} images changed or vanished since the audit"
+        do = "restore them, or train into a new folder"
+        raise CalcoError(
+            Problem("DATA_CHANGED", what, str(audit.index.root), name_ids(changed), do=do)
+        )
+
+
+def report_lines(audit: Audit) -> list[str]:
+    """Return the problems for people: one block per kind, errors first.
+
+    A kind that occurs once is one line; of others the first ten places are listed and all counted.
+    """
+    kinds: defaultdict[tuple[str, str], list[Problem]] = defaultdict(list)
+    for problem in audit.problems:
+        kinds[problem.severity, problem.code].append(problem)
+    lines: list[str] = []
+    for (severity, code), problems in kinds.items():
+        first, n = problems[0], len(problems)
+        if n == 1:
+            lines.append(str(first))
+            continue
+        do = f" -- {first.do}" if first.do else ""
+        lines.append(printable(f"{severity}[{code}] {n} times: {first.what}{do}"))
+        lines += [printable(_place(p, first)) for p in problems[:LINES_PER_KIND]]
+        if n > LINES_PER_KIND:
+            lines.append(f"    and {n - LINES_PER_KIND} more")
+    return lines
+
+
+def _place(problem: Problem, first: Problem) -> str:
+    details = [problem.what if problem.what != first.what else "", problem.got]
+    text = "; ".join(detail for detail in details if detail)
+    return "    " + ": ".join(part for part in (problem.where, text) if part)
+
+
+# --- one sample
+
+
+def _measure_all(
+    index: SampleIndex,
+) -> Iterator[tuple[Sample, _Measured | Sequence[Problem]]]:
+    """Yield what each sample shows, in order, from a few threads."""
+    readers = ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_READERS))
+    try:
+        outcomes = readers.map(lambda sample: _measure(sample, index), index.samples)
+        yield from zip(index.samples, outcomes, strict=True)
+    finally:
+        # an interrupt must not wait for thousands of images that are still queued
+        readers.shutdown(cancel_futures=True)
+
+
+def _measure(sample: Sample, index: SampleIndex) -> _Measured | Sequence[Problem]:
+    """Return facts of a sound sample, or the faults of its image and its mask."""
+    spec = index.spec
+    faults: list[Problem] = []
+    image = mask = None
+    try:
+        pixels = read_pixels(sample.image, max_megapixels=spec.max_megapixels, frame=spec.frame)
+        image = to_input(pixels, spec)
+        sha256 = sha256_of(sample.image)
+    except CalcoError as error:
+        faults += error.problems
+    except OSError as error:  # the file vanished between two looks
+        faults.append(Problem("IO_ERROR", "cannot be read", got=str(error.strerror)))
+    faults = [_placed(p, sample.image, index.root) for p in faults]
+    # without its image, runs have no size to be decoded to
+    if sample.mask is not None and (image is not None or not isinstance(sample.mask, RleMask)):
+        size = None if image is None else (image.shape[0], image.shape[1])
+        try:
+            mask = read_truth(sample.mask, index.code, size, spec.max_megapixels)
+        except CalcoError as error:
+            faults += (_placed(p, sample.image, index.root) for p in error.problems)
+    if faults or image is None:
+        return faults
+    facts = _facts(sample.id, pixels, image, mask, sha256)
+    return _Measured(facts, signature(image), _digest(mask), pixels.notes)
+
+
+def _facts(
+    name: str, pixels: Pixels, image: NDArray[np.uint8], mask: NDArray[np.bool_] | None, sha256: str
+) -> SampleFacts:
+    return SampleFacts(
+        id=name,
+        height=image.shape[0],
+        width=image.shape[1],
+        channels=pixels.channels,
+        dtype=pixels.pixels.dtype.name,
+        low=float(pixels.pixels.min()),
+        high=float(pixels.pixels.max()),
+        mean=float(cv2.mean(image.reshape(-1, 1))[0]),  # many times faster than ndarray.mean
+        foreground_fraction=math.nan if mask is None else np.count_nonzero(mask) / mask.size,
+        n_objects=-1 if mask is None else _count_objects(mask),
+        image_sha256=sha256,
+    )
+
+
+def _count_objects(mask: NDArray[np.bool_]) -> int:
+    return int(cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0]) - 1
+
+
+def _digest(mask: NDArray[np.bool_] | None) -> str:
+    if mask is None:
+        return ""
+    return hashlib.sha256(repr(mask.shape).encode() + np.packbits(mask).tobytes()).hexdigest()
+
+
+# --- problems
+
+
+def _placed(problem: Problem, image: Path, root: Path) -> Problem:
+    """Name a file relative to the data root; a problem without place is the image's."""
+    where = problem.where or str(image)
+    if Path(where).is_relative_to(root):
+        where = Path(where).relative_to(root).as_posix()
+    return replace(problem, where=where)
+
+
+def _with_way_out(problem: Problem, skip: bool) -> Problem:
+    if skip:
+        return replace(problem, what=f"{problem.what}; left out", severity="warning")
+    if "data.on_bad" in problem.do:
+        return problem
+    way_out = "set data.on_bad: skip to leave it out"
+    return replace(problem, do=f"{problem.do}, or {way_out}" if problem.do else way_out)
+
+
+def _unlabelled(index: SampleIndex, data: DataConfig) -> list[Problem]:
+    alone = [sample.id for sample in index if sample.mask is None]
+    if not alone or any(p.code == "ORPHAN_IMAGE" for p in index.problems):
+        return []
+    allowed = data.allow_unlabelled
+    return [
+        Problem(
+            "ORPHAN_IMAGE",
+            f"{len(alone)} images have no mask" + (" and are left out" if allowed else ""),
+            got=name_ids(alone),
+            do="" if allowed else "add the masks, or set data.allow_unlabelled: true",
+            severity="note" if allowed else "error",
+        )
+    ]
+
+
+def _notes(measured: dict[str, _Measured]) -> list[Problem]:
+    """Report each conversion once, with the samples it was done to."""
+    by_note: defaultdict[str, list[str]] = defaultdict(list)
+    for name, sample in measured.items():
+        for note, _ in Counter(sample.notes).items():
+            by_note[note].append(name)
+    return [
+        Problem("IMG_NOTE", f"{len(ids)} images: {note}", got=name_ids(ids), severity="note")
+        for note, ids in sorted(by_note.items())
+    ]
+
+
+def _code_undecided(index: SampleIndex) -> bool:
+    """Whether foreground is only a guess, so that shares of it mean nothing."""
+    return any(p.code.startswith("MASK_") and p.severity == "error" for p in index.problems)
+
+
+def _unless_known(found: Sequence[Problem], index: SampleIndex) -> list[Problem]:
+    known = {problem.code for problem in index.problems}
+    return [problem for problem in found if problem.code not in known]
+
+
+def _rank(problem: Problem) -> tuple[int, str, str]:
+    return _SEVERITIES.index(problem.severity), problem.code, problem.where

@@ -1,0 +1,349 @@
+"""Train the network; read from ``fit`` downwards, it is one loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from calco.config import Config
+from calco.errors import CalcoError, Problem, StoppedError
+from calco.inference.predictor import Predictor
+from calco.nets.build import Segmenter, build_network
+from calco.nets.checkpoint import ModelCard, load_state, save_model, save_state
+from calco.records import Epoch, FitResult, Plan, Postprocess
+from calco.runs import RunDir
+from calco.training.budget import Clock
+from calco.training.dataset import Batch, Loaders
+from calco.training.device import make_fabric
+from calco.training.diagnose import collapsed, diverging, not_finite
+from calco.training.history import Monitor
+from calco.training.losses import make_loss
+from calco.training.optim import AveragedWeights, learning_rate_factor, make_optimizer
+from calco.training.signals import StopRequest, stop_on_signals
+from calco.training.validate import (
+    NOT_VALIDATED,
+    Validation,
+    affordable,
+    seconds_per_px,
+    validate,
+)
+
+MAX_BAD_STEPS = 10  # NaN once is a bad batch, ten times in a row a broken training
+SAVE_EVERY_S = 60.0  # work lost to a kill, at most
+VALIDATION_SLICE = 0.03  # of fit's time for one validation; larger parts are validated by sample
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands, for a progress bar.
+
+    Attributes:
+        fraction: Of training done, in [0, 1].
+        epoch: From 1.
+        loss: Of the last step.
+        best_dice: Best validation Dice so far; NaN before the first.
+        left_s: Seconds left, estimated.
+    """
+
+    fraction: float
+    epoch: int
+    loss: float
+    best_dice: float
+    left_s: float
+
+
+@dataclass
+class Watch:
+    """Who wants to hear of training; every call is optional."""
+
+    on_step: Callable[[Progress], None] = field(default=lambda _: None)
+    on_epoch: Callable[[Epoch], None] = field(default=lambda _: None)
+    on_advice: Callable[[Problem], None] = field(default=lambda _: None)
+
+
+def fit(
+    loaders: Loaders, plan: Plan, config: Config, folder: RunDir, clock: Clock, watch: Watch
+) -> FitResult:
+    """Train until the epochs, the budget or patience end; the best weights are on disk.
+
+    Args:
+        loaders: Training batches and validation images.
+        plan: What is built and how it is trained.
+        config: Seed, device, monitored figure and patience.
+        folder: Gets best.safetensors, history.csv and last/.
+        clock: Started with the command.
+        watch: Hears of steps, epochs and advice.
+
+    Raises:
+        StoppedError: After a signal; the state to resume from is on disk.
+        CalcoError: When the loss stays NaN.
+    """
+    with stop_on_signals() as stop:
+        trainer = Trainer(loaders, plan, config, folder, clock, stop)
+        trainer.resume()
+        while not trainer.stopped_because:
+            trainer.train_epoch(watch)
+            trainer.finish_epoch(watch)
+    folder.save_fit(trainer.result())
+    if stop.by:
+        raise StoppedError(f"stopped by {stop.by} after {trainer.step} steps")
+    return trainer.result()
+
+
+class Trainer:
+    """The state of one training and the three things done with it: train, validate, save."""
+
+    def __init__(
+        self,
+        loaders: Loaders,
+        plan: Plan,
+        config: Config,
+        folder: RunDir,
+        clock: Clock,
+        stop: StopRequest,
+    ) -> None:
+        self.loaders, self.plan, self.config = loaders, plan, config
+        self.folder, self.clock, self.stop = folder, clock, stop
+        self.fabric = make_fabric(config.device, plan.precision)
+        torch.manual_seed(config.seed)  # initial weights and dropout
+        self.segmenter = build_network(plan.network).to(memory_format=torch.channels_last)
+        self.averaged = AveragedWeights(self.segmenter) if plan.ema else None
+        self.network, self.optimizer = self.fabric.setup(
+            self.segmenter,
+            make_optimizer(self.segmenter, plan.optimizer, plan.learning_rate, plan.weight_decay),
+        )
+        if self.averaged:
+            self.averaged.network.to(self.fabric.device)
+        self.loss_of = make_loss(config.loss, plan.loss)
+        self.monitor = Monitor(config.fit.monitor, config.fit.patience, config.fit.min_delta)
+        self.history: list[Epoch] = []
+        self.advice: dict[str, Problem] = {}
+        self.step = self.batches_done = self.bad_steps = 0
+        self.loss_sum = self.dice_sum = self.samples_seen = 0.0
+        self.stepping_s = self.validating_s = 0.0
+        self.began_s = clock.elapsed_s
+        self.validated_at_s = self.saved_at_s = self.began_s
+        self.stopped_because = ""
+        per_px_s = seconds_per_px(self._predictor(), loaders.validation)
+        self.validation_s = per_px_s * sum(s.mask.size for s in loaders.validation)
+        clock.reserve_for(self.validation_s, loaders.pixel_ratio)
+        allowance_s = VALIDATION_SLICE * clock.fit_left_s
+        self.validated = affordable(loaders.validation, per_px_s, allowance_s)
+        self.validation_s = per_px_s * sum(s.mask.size for s in self.validated)
+
+    # --- train ---------------------------------------------------------------------------------
+
+    def train_epoch(self, watch: Watch) -> None:
+        """Go once through the training part, or until time is up or a signal comes."""
+        self.network.train()
+        for batch in self.loaders.train.batches(len(self.history) + 1, self.batches_done):
+            began = time.perf_counter()
+            loss = self._train_step(batch)
+            self.stepping_s += time.perf_counter() - began
+            self.batches_done += 1
+            watch.on_step(self._progress(loss))
+            if self.stop.by or self.clock.fit_left_s <= self.validation_s:
+                return
+
+    def _train_step(self, batch: Batch) -> float:
+        """One forward, backward and update; a step that is not finite changes nothing."""
+        images, masks, numbers = (self.fabric.to_device(part) for part in batch)
+        images = images.contiguous(memory_format=torch.channels_last)  # (B, C, H, W) uint8
+        rate = self.plan.learning_rate * self._rate_factor()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+        logits = self.network(images)  # (B, 1, H, W)
+        losses = self.loss_of(logits, masks.float())  # (B,)
+        loss = losses.mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip_norm or math.inf)
+        value = loss.item()
+        if not (math.isfinite(value) and torch.isfinite(norm)):
+            self._skip_step(numbers)
+            return value
+        self.optimizer.step()
+        self.step += 1
+        self.bad_steps = 0
+        if self.averaged:
+            self.averaged.update(self.segmenter, self.step)
+
+        self.loss_sum += value * len(images)
+        self.dice_sum += float(_crop_dice(logits.detach(), masks).sum())
+        self.samples_seen += len(images)
+        return value
+
+    def _skip_step(self, numbers: torch.Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.bad_steps += 1
+        if self.bad_steps >= MAX_BAD_STEPS:
+            files = tuple(self.loaders.train.ids[int(i)] for i in numbers)
+            raise CalcoError(not_finite(self.step, files, self.plan))
+
+    def _rate_factor(self) -> float:
+        return learning_rate_factor(self.plan.schedule, self._fraction(), self.step)
+
+    def _fraction(self) -> float:
+        """Share of training done, by steps or by clock, whichever is further."""
+        steps = self.plan.epochs * self.loaders.train.steps_per_epoch
+        return min(1.0, max(self.step / steps, self.clock.progress(self.began_s)))
+
+    # --- validate ------------------------------------------------------------------------------
+
+    def finish_epoch(self, watch: Watch) -> None:
+        """Validate when it is due, write the epoch down, keep the best, decide to go on."""
+        complete = self.batches_done >= self.loaders.train.steps_per_epoch
+        if self.stop.by and not complete:
+            self._save(best=not self.monitor.best_epoch and self.step > 0)
+            self.stopped_because = f"stopped by {self.stop.by}"
+            return
+        out_of_time = self.clock.fit_left_s <= self.validation_s
+        last = out_of_time or len(self.history) + 1 >= self.plan.epochs
+        due = self._validation_is_due() or last
+        validation = self._validate() if due else NOT_VALIDATED
+        epoch = self._epoch_row(validation)
+        self.history.append(epoch)
+        self.batches_done = 0
+        self.loss_sum = self.dice_sum = self.samples_seen = 0.0
+        better = due and self.monitor.update(epoch)
+        self._advise(validation, watch)
+        watch.on_epoch(epoch)
+        if out_of_time:
+            self.stopped_because = "the budget was used"
+        elif last:
+            self.stopped_because = f"all {self.plan.epochs} epochs were done"
+        elif self.monitor.exhausted:
+            figure, patience = self.monitor.figure, self.monitor.patience
+            self.stopped_because = f"validation {figure} did not improve for {patience} epochs"
+        elif self.stop.by:
+            self.stopped_because = f"stopped by {self.stop.by}"
+        self._save(best=better or (bool(self.stopped_because) and not self.monitor.best_epoch))
+
+    def _validate(self) -> Validation:
+        began = time.perf_counter()
+        result = validate(self._predictor(), self.validated, self.loss_of)
+        self.validation_s = time.perf_counter() - began
+        self.validating_s += self.validation_s
+        whole_s = self.validation_s * len(self.loaders.validation) / len(self.validated)
+        self.clock.reserve_for(whole_s, self.loaders.pixel_ratio)
+        self.validated_at_s = self.clock.elapsed_s
+        return result
+
+    def _validation_is_due(self) -> bool:
+        """Whether enough was trained since the last validation to pay for the next."""
+        if self.plan.budget_s is None or self.config.fit.patience:
+            return True  # every epoch: a clock would make the choice of the best irreproducible
+        since_s = self.clock.elapsed_s - self.validated_at_s
+        return self.validation_s <= self.config.fit.validation_share * since_s
+
+    def _predictor(self) -> Predictor:
+        return Predictor(self._kept(), self._card(), Postprocess(), str(self.fabric.device))
+
+    def _kept(self) -> Segmenter:
+        """Return the network that is validated and saved."""
+        return self.averaged.network if self.averaged else self.segmenter
+
+    def _card(self) -> ModelCard:
+        plan = self.plan
+        return ModelCard(network=plan.network, spec=self.loaders.spec, resize_px=plan.resize_px)
+
+    def _epoch_row(self, validation: Validation) -> Epoch:
+        seen = self.samples_seen or math.nan
+        return Epoch(
+            epoch=len(self.history) + 1,
+            step=self.step,
+            train_loss=self.loss_sum / seen,
+            train_dice=self.dice_sum / seen,
+            validation_loss=validation.loss,
+            validation_dice=validation.dice,
+            learning_rate=float(self.optimizer.param_groups[0]["lr"]),
+            seconds=self.clock.elapsed_s - self.began_s,
+        )
+
+    def _advise(self, validation: Validation, watch: Watch) -> None:
+        losses = [e.train_loss for e in self.history]
+        found = collapsed(validation, self.plan, self.step) or diverging(losses, self.plan)
+        if found and found.code not in self.advice:
+            watch.on_advice(found)
+        if found:
+            self.advice[found.code] = found
+        elif validation is not NOT_VALIDATED:
+            self.advice.pop("COLLAPSE_BACKGROUND", None)  # it recovered: no reason to alarm
+
+    def _progress(self, loss: float) -> Progress:
+        fraction = self._fraction()
+        spent = self.clock.elapsed_s - self.began_s
+        left = min(spent / max(fraction, 1e-6) - spent, self.clock.fit_left_s)
+        return Progress(fraction, len(self.history) + 1, loss, self.monitor.best, max(left, 0.0))
+
+    # --- save ----------------------------------------------------------------------------------
+
+    def _save(self, *, best: bool) -> None:
+        """Write history, the best weights when asked, and every minute the state to resume."""
+        if best:
+            save_model(self.folder.weights, self._kept(), self._card())
+        self.folder.save_history(self.history)
+        overdue = self.clock.elapsed_s - self.saved_at_s > SAVE_EVERY_S
+        if self.stop.by or (overdue and not self.stopped_because):
+            save_state(self.folder.last, self._state())
+            self.saved_at_s = self.clock.elapsed_s
+
+    def _state(self) -> dict[str, Any]:
+        names = ["step", "batches_done", "loss_sum", "dice_sum", "samples_seen"]
+        names += ["stepping_s", "validating_s"]
+        return {
+            "network": self.segmenter.state_dict(),
+            "averaged": self.averaged.network.state_dict() if self.averaged else {},
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),  # dropout
+            "history": [list(vars(e).values()) for e in self.history],
+            "monitor": dict(vars(self.monitor)),
+            "numbers": {name: getattr(self, name) for name in names},
+            "fit_s": self.clock.elapsed_s - self.began_s,
+            "elapsed_s": self.clock.elapsed_s,
+        }
+
+    def resume(self) -> None:
+        """Continue from last/ when it holds a state; otherwise start afresh."""
+        state = load_state(self.folder.last)
+        if state is None:
+            return
+        self.segmenter.load_state_dict(state["network"])
+        if self.averaged:
+            self.averaged.network.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        self.history = [Epoch(*row) for row in state["history"]]
+        vars(self.monitor).update(state["monitor"])
+        vars(self).update(state["numbers"])
+        # time spent before the stop counts, the pause does not
+        self.clock.started -= state["elapsed_s"]
+        self.began_s = state["elapsed_s"] - state["fit_s"]
+        self.validated_at_s = self.saved_at_s = self.clock.elapsed_s
+
+    def result(self) -> FitResult:
+        """Return the record of a finished training."""
+        return FitResult(
+            history=tuple(self.history),
+            best_epoch=self.monitor.best_epoch,
+            stopped_because=self.stopped_because,
+            seconds=self.clock.elapsed_s - self.began_s,
+            seconds_stepping=self.stepping_s,
+            seconds_validating=self.validating_s,
+            advice=tuple(self.advice.values()),
+        )
+
+
+def _crop_dice(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Return the Dice of each crop at threshold 0.5, (B,); both empty = 1."""
+    pred, true = logits > 0, masks > 0  # (B, 1, H, W) bool
+    overlap = (pred & true).sum(dim=(1, 2, 3))
+    area = pred.sum(dim=(1, 2, 3)) + true.sum(dim=(1, 2, 3))
+    return torch.where(area > 0, 2 * overlap / area.clamp(min=1), 1.0)

@@ -1,0 +1,162 @@
+"""What a run looks like in a terminal, a log or a notebook; part of the command line."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from calco.errors import Problem
+from calco.records import (
+    Audit,
+    Epoch,
+    FitResult,
+    Plan,
+    Postprocess,
+    SampleIndex,
+    Scores,
+    Split,
+)
+
+STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+SHOWN_PROBLEMS = 20
+
+
+class Terminal:
+    """Prints records as they come and one bar while work goes on.
+
+    Args:
+        verbosity: -1 prints errors alone, 0 the essentials, 1 every reason and epoch.
+    """
+
+    def __init__(self, verbosity: int = 0) -> None:
+        self.verbosity = verbosity
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+            # a log file gets plain lines; Jupyter draws its own bar
+            disable=verbosity < 0
+            or not (self.console.is_terminal or self.console.is_jupyter),
+        )
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def say(self, line: str, style: str = "") -> None:
+        """Print one line unless asked to be quiet; markup in it is shown, not obeyed."""
+        if self.verbosity >= 0:
+            self.console.print(Text(line, style=style))
+
+    def problem(self, problem: Problem) -> None:
+        """Print a problem; errors are printed even when quiet."""
+        if self.verbosity >= 0 or problem.severity == "error":
+            self.console.print(Text(str(problem), style=STYLES[problem.severity]))
+
+    def step(self, name: str, done: float, total: float, note: str = "") -> None:
+        """Move the bar of one piece of work; at its end the bar goes."""
+        if name not in self.tasks:
+            self.tasks[name] = self.bar.add_task(name, total=total, note=note)
+        self.bar.update(self.tasks[name], completed=done, total=total, note=note)
+        if done >= total:
+            self.bar.remove_task(self.tasks.pop(name))
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Print a validated epoch; every epoch when verbose."""
+        validated = epoch.validation_dice == epoch.validation_dice
+        if validated or self.verbosity > 0:
+            dice = f"  val Dice {epoch.validation_dice:.4f}" if validated else ""
+            self.say(
+                f"epoch {epoch.epoch:>4}  step {epoch.step:>6}  loss {epoch.train_loss:.4f}"
+                f"{dice}  {epoch.seconds:.0f} s"
+            )
+
+    def record(self, record: object) -> None:
+        """Print what a finished stage found."""
+        match record:
+            case SampleIndex():
+                self.say(f"data      {record.layout}")
+                self.say(f"masks     {record.code.note}")
+            case Audit():
+                self._audit(record)
+            case Split():
+                parts = (f"{len(record.part(s))} {s}" for s in ("train", "validation", "test"))
+                self.say(f"split     {', '.join(parts)}; no group straddles")
+            case Plan():
+                self._plan(record)
+            case FitResult():
+                share = record.seconds_stepping / max(record.seconds, 1e-9)
+                self.say(
+                    f"fit       {len(record.history)} epochs in {record.seconds:.0f} s:"
+                    f" {record.stopped_because}; {share:.0%} of the time in steps"
+                )
+            case Postprocess():
+                self.say(f"tuned     {record.note}")
+            case Scores():
+                self.scores(record)
+
+    def scores(self, scores: Scores) -> None:
+        """Print the headline of every subset as a table."""
+        if self.verbosity < 0:
+            return
+        table = Table("subset", "Dice", "95 % interval", "IoU", "pooled Dice", "images", "empty")
+        for name, s in scores.summaries.items():
+            low, high = s.dice_ci95
+            interval = f"{low:.4f} to {high:.4f}"
+            counts = str(s.n_images), str(s.n_empty)
+            dice, iou, pooled = (f"{v:.4f}" for v in (s.dice_mean, s.iou_mean, s.dice_global))
+            table.add_row(name, dice, interval, iou, pooled, *counts)
+        self.console.print(table)
+        self.say("Dice: per image at original resolution, then averaged; both empty = 1", "dim")
+
+    def table(self, rows: list[dict[str, object]]) -> None:
+        """Print rows with the same keys as a table."""
+        table = Table(*rows[0])
+        for row in rows:
+            table.add_row(*(Text(str(cell)) for cell in row.values()))
+        self.console.print(table)
+
+    def _audit(self, audit: Audit) -> None:
+        shares = [f.foreground_fraction for f in audit.facts]
+        empty = sum(share == 0 for share in shares)
+        mean = sum(shares) / max(len(shares), 1)
+        self.say(
+            f"audit     {len(audit.facts)} usable samples, {mean:.1%} foreground, {empty} empty"
+            f" masks, {len(audit.twins)} groups of look-alikes"
+        )
+        if not audit.errors:  # errors end the run and are printed as its message
+            for problem in audit.problems[:SHOWN_PROBLEMS]:
+                if problem.severity == "warning" or self.verbosity > 0:
+                    self.problem(problem)
+
+    def _plan(self, plan: Plan) -> None:
+        net = plan.network
+        size = f"resized to {plan.resize_px}" if plan.resize_px else f"crops of {plan.crop_px}"
+        start = "ImageNet weights" if net.pretrained else "random weights"
+        what = net.encoder if net.family == "encoder_unet" else f"width {net.width}"
+        self.say(
+            f"plan      U-Net ({what}, {start}), {size} px, batch {plan.batch}, {plan.loss},"
+            f" {plan.optimizer} {plan.learning_rate:g}"
+        )
+        if self.verbosity > 0:
+            for name, value, reason in plan.settings():
+                self.say(f"          {name} = {value}: {reason}", "dim")

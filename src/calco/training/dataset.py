@@ -1,0 +1,175 @@
+"""Decoded samples in memory, and batches that are pure in (seed, epoch, index)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from calco.errors import CalcoError
+from calco.formats.truth import read_truth
+from calco.images.augment import augment, generator_for, resized
+from calco.images.io import read_image
+from calco.records import ImageSpec, Plan, Sample, SampleIndex
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Images (B, C, H, W) uint8, masks (B, 1, H, W) uint8 in {0, 1}, sample numbers (B,) int64."""
+
+FOCUS_SHARE = 1 / 3  # nnU-Net's share of crops centred on foreground: rare objects are seen
+FOCUS_POINTS = 256  # candidate centres remembered per image
+MIN_STEPS_PER_EPOCH = 16  # small sets are repeated, so that epochs are not all bookkeeping
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One sample in memory: image (H, W, C) uint8, mask (H, W) uint8 in {0, 1}."""
+
+    id: str
+    image: np.ndarray
+    mask: np.ndarray
+
+
+def decode(index: SampleIndex) -> tuple[Decoded, ...]:
+    """Read every labelled sample of an index, in its order.
+
+    Raises:
+        CalcoError: Lists every file that changed or vanished since the audit.
+    """
+
+    def one(sample: Sample) -> Decoded | CalcoError:
+        try:
+            image = read_image(sample.image, index.spec)
+            assert sample.mask is not None, "the audit keeps labelled samples only"  # noqa: S101
+            mask = read_truth(sample.mask, index.code, (image.shape[0], image.shape[1]))
+        except CalcoError as error:
+            return error
+        return Decoded(sample.id, image, mask.astype(np.uint8))
+
+    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
+        results = list(pool.map(one, index.samples))
+    faults = [p for r in results if isinstance(r, CalcoError) for p in r.problems]
+    if faults:
+        raise CalcoError(*faults)
+    return tuple(r for r in results if isinstance(r, Decoded))
+
+
+class Crops(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
+    """Augmented training crops; item (epoch, index) is the same bytes whoever asks, whenever.
+
+    Args:
+        samples: Decoded training part.
+        plan: Crop or resize side and strength of augmentation.
+        seed: Training seed.
+    """
+
+    def __init__(self, samples: Sequence[Decoded], plan: Plan, seed: int) -> None:
+        self.seed = seed
+        self.strength = plan.augment
+        self.side_px = plan.resize_px or plan.crop_px
+        self.pairs = [(s.image, s.mask) for s in samples]
+        if plan.resize_px:
+            self.pairs = [resized(image, mask, plan.resize_px) for image, mask in self.pairs]
+        self.focus_points = [
+            _foreground_points(mask, generator_for(seed, 0, i))
+            for i, (_, mask) in enumerate(self.pairs)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Return image (C, H, W) uint8, mask (1, H, W) uint8 and the sample's number."""
+        epoch, visit = key
+        index = visit % len(self.pairs)
+        image, mask = self.pairs[index]
+        rng = generator_for(self.seed, epoch, visit)
+        points = self.focus_points[index]
+        larger = min(mask.shape) > self.side_px
+        focus = None
+        if larger and len(points) and rng.random() < FOCUS_SHARE:
+            row, col = points[rng.integers(len(points))]
+            focus = (int(row), int(col))
+        image, mask = augment(image, mask, self.side_px, self.strength, rng, focus)
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # (C, H, W)
+        return pixels, torch.from_numpy(mask)[None], index
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """The batches of one epoch, pure in (seed, epoch); set ``epoch`` and ``skip`` before use."""
+
+    def __init__(self, n_samples: int, plan: Plan, seed: int) -> None:
+        self.seed = seed
+        self.batch = plan.batch
+        repeats = 1 if plan.resize_px else -(-MIN_STEPS_PER_EPOCH * plan.batch // n_samples)
+        self.visits = n_samples * repeats
+        self.epoch = 1
+        self.skip = 0
+
+    def __len__(self) -> int:
+        return -(-self.visits // self.batch)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.visits)
+        # near-equal batches: a last batch of one would ruin batch statistics, dropping it, data
+        for batch in np.array_split(order, len(self))[self.skip :]:
+            yield [(self.epoch, int(i)) for i in batch]
+
+
+class TrainLoader:
+    """Batches of augmented crops.
+
+    Args:
+        samples: Decoded training part.
+        plan: Crop, batch and augmentation.
+        seed: Training seed.
+        workers: Loader processes; 0 loads in this one. Never changes a batch.
+    """
+
+    def __init__(self, samples: Sequence[Decoded], plan: Plan, seed: int, workers: int) -> None:
+        self.ids = tuple(s.id for s in samples)
+        self.order = EpochBatches(len(samples), plan, seed)
+        self.loader = DataLoader(
+            Crops(samples, plan, seed),
+            batch_sampler=self.order,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in one epoch."""
+        return len(self.order)
+
+    def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch (from 1), leaving out the first ``skip``."""
+        self.order.epoch, self.order.skip = epoch, skip
+        yield from self.loader
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """What training reads.
+
+    Attributes:
+        train: Augmented batches.
+        validation: Whole images, never augmented.
+        spec: How the images were read.
+        pixel_ratio: Pixels of validation and test parts over those of the validation part.
+    """
+
+    train: TrainLoader
+    validation: tuple[Decoded, ...]
+    spec: ImageSpec
+    pixel_ratio: float
+
+
+def _foreground_points(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return up to FOCUS_POINTS random foreground pixels as (N, 2) int32 (row, col)."""
+    flat = np.flatnonzero(mask)
+    if len(flat) > FOCUS_POINTS:
+        flat = rng.choice(flat, FOCUS_POINTS, replace=False)
+    return np.stack(np.unravel_index(flat, mask.shape), axis=1).astype(np.int32)

@@ -1,0 +1,42 @@
+"""Where training runs and with which arithmetic."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from calco.config import Precision
+from calco.errors import CalcoError, Problem
+
+FABRIC_NAMES: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "fp32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
+
+
+def make_fabric(device: str, precision: Precision) -> Fabric:
+    """Choose device and arithmetic; never another device than the one asked for.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: fp16 scales its loss and needs a GPU.
+
+    Raises:
+        CalcoError: When CUDA is asked for and absent, or fp16 on a processor.
+    """
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise CalcoError(
+            Problem("DEVICE", "no CUDA device is seen", "--device", "cuda", do="use --device cpu")
+        )
+    on_cuda = device == "cuda" or (device == "auto" and has_cuda)
+    if precision == "fp16" and not on_cuda:
+        raise CalcoError(
+            Problem("DEVICE", "fp16 needs a GPU", "fit.precision", "fp16", "fp32 or bf16")
+        )
+    return Fabric(
+        accelerator="cuda" if on_cuda else "cpu", devices=1, precision=FABRIC_NAMES[precision]
+    )

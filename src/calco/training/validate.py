@@ -1,0 +1,85 @@
+"""Validation at original resolution, through the same predictor that users get."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from calco.inference.postprocess import clean
+from calco.inference.predictor import Predictor
+from calco.metrics.summary import score_image
+from calco.training.dataset import Decoded
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One pass over the validation part.
+
+    Attributes:
+        loss: Mean over images.
+        dice: Mean per-image Dice at threshold 0.5, original resolution.
+        pred_fraction: Mean share of predicted foreground.
+        true_fraction: Mean share of true foreground.
+        prob_max: Largest probability anywhere.
+    """
+
+    loss: float
+    dice: float
+    pred_fraction: float
+    true_fraction: float
+    prob_max: float
+
+
+NOT_VALIDATED = Validation(math.nan, math.nan, math.nan, math.nan, math.nan)
+MIN_IMAGES = 8  # fewer cannot tell one epoch from another
+
+
+def validate(predictor: Predictor, samples: Sequence[Decoded], loss_of: Loss) -> Validation:
+    """Score every validation image once, each with equal weight."""
+    rows = np.array([_one(predictor, sample, loss_of) for sample in samples])  # (N, 5)
+    loss, dice, pred, true, _ = rows.mean(axis=0).tolist()
+    return Validation(loss, dice, pred, true, float(rows[:, 4].max()))
+
+
+def seconds_per_px(predictor: Predictor, samples: Sequence[Decoded]) -> float:
+    """Measure what predicting one pixel takes, on an image of middling size."""
+    middling = sorted(samples, key=lambda s: s.mask.size)[len(samples) // 2]
+    predictor.prob(middling.image)  # the first call sets up kernels and memory
+    began = time.perf_counter()
+    predictor.prob(middling.image)
+    return (time.perf_counter() - began) / middling.mask.size
+
+
+def affordable(
+    samples: Sequence[Decoded], per_px_s: float, allowance_s: float
+) -> tuple[Decoded, ...]:
+    """Return the samples that can be predicted in the time allowed, spread over the part.
+
+    Args:
+        samples: Validation part.
+        per_px_s: From ``seconds_per_px``.
+        allowance_s: For one pass; infinite keeps all samples.
+    """
+    cost_s = per_px_s * sum(s.mask.size for s in samples)
+    count = len(samples) * min(1.0, allowance_s / cost_s)
+    count = min(len(samples), max(MIN_IMAGES, int(count)))
+    chosen = np.linspace(0, len(samples) - 1, count).round().astype(int)
+    return tuple(samples[i] for i in np.unique(chosen))
+
+
+def _one(predictor: Predictor, sample: Decoded, loss_of: Loss) -> tuple[float, ...]:
+    prob = predictor.prob(sample.image)  # (H, W) float32
+    true = sample.mask.astype(bool)
+    pred = clean(prob, predictor.params)
+    logit = torch.logit(torch.from_numpy(prob), eps=1e-6)[None, None]  # (1, 1, H, W)
+    truth = torch.from_numpy(sample.mask).float()[None, None]  # (1, 1, H, W)
+    loss = float(loss_of(logit, truth).mean())
+    dice = score_image(sample.id, sample.id, "validation", pred, true).dice
+    return loss, dice, float(pred.mean()), float(true.mean()), float(prob.max())

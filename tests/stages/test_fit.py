@@ -1,0 +1,201 @@
+"""Training learns, keeps its best, survives NaN, stops on signals and resumes to the same bytes."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from calco.config import Config
+from calco.errors import CalcoError, Problem, StoppedError
+from calco.records import FitResult, Plan
+from calco.runs import RunDir, sha256_of
+from calco.stages.audit import audit_samples
+from calco.stages.fit import Progress, Trainer, Watch, fit
+from calco.stages.loaders import build_loaders
+from calco.stages.plan import make_plan
+from calco.stages.samples import index_samples
+from calco.stages.split import split_samples
+from calco.training.budget import Clock
+from calco.training.dataset import Loaders
+
+
+@pytest.fixture(scope="module")
+def prepared(discs: Path, tiny_config: Config) -> tuple[Loaders, Plan]:
+    audit = audit_samples(
+        index_samples(discs, tiny_config.data), tiny_config.data, tiny_config.audit
+    )
+    split = split_samples(audit, tiny_config.split)
+    plan = make_plan(audit, split, tiny_config)
+    # dropout makes the random state matter on resume
+    plan = replace(plan, network=replace(plan.network, dropout=0.2), epochs=3)
+    return build_loaders(split, plan, tiny_config), plan
+
+
+def run_fit(
+    prepared: tuple[Loaders, Plan], config: Config, folder: Path, watch: Watch | None = None
+) -> FitResult:
+    loaders, plan = prepared
+    folder.mkdir(parents=True, exist_ok=True)
+    return fit(loaders, plan, config, RunDir(folder), Clock(), watch or Watch())
+
+
+def test_training_learns_and_keeps_the_best(
+    prepared: tuple[Loaders, Plan], tiny_config: Config, tmp_path: Path
+) -> None:
+    result = run_fit(prepared, tiny_config, tmp_path)
+    assert [e.epoch for e in result.history] == [1, 2, 3]
+    assert result.history[-1].train_loss < result.history[0].train_loss
+    dices = [e.validation_dice for e in result.history]
+    assert result.best_epoch == dices.index(max(dices)) + 1
+    assert max(dices) > 0.6
+    assert result.stopped_because == "all 3 epochs were done"
+    assert RunDir(tmp_path).load_history() == pytest.approx(result.history)
+    assert RunDir(tmp_path).weights.exists()
+    assert result.seconds_stepping + result.seconds_validating <= result.seconds
+
+
+@pytest.mark.parametrize("stop_after", [1, 7, 16, 17, 30])
+def test_a_stopped_run_resumes_to_the_same_bytes(
+    prepared: tuple[Loaders, Plan], tiny_config: Config, tmp_path: Path, stop_after: int
+) -> None:
+    unbroken = run_fit(prepared, tiny_config, tmp_path / "unbroken")
+    steps = 0
+
+    def interrupt(_: Progress) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StoppedError, match="SIGTERM"):
+        run_fit(prepared, tiny_config, tmp_path / "broken", Watch(on_step=interrupt))
+    assert RunDir(tmp_path / "broken").weights.exists()  # usable at any moment
+    resumed = run_fit(prepared, tiny_config, tmp_path / "broken")
+
+    def figures(result: FitResult) -> list[tuple[float, ...]]:
+        return [(e.epoch, e.step, e.train_loss, e.validation_dice) for e in result.history]
+
+    assert figures(resumed) == figures(unbroken)
+    names = ("unbroken", "broken")
+    digests = {sha256_of(RunDir(tmp_path / name).weights) for name in names}
+    assert len(digests) == 1
+
+
+def test_resume_without_the_random_state_would_differ(
+    prepared: tuple[Loaders, Plan],
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Negative control: the test above can fail."""
+    run_fit(prepared, tiny_config, tmp_path / "unbroken")
+    steps = 0
+
+    def interrupt(_: Progress) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StoppedError):
+        run_fit(prepared, tiny_config, tmp_path / "broken", Watch(on_step=interrupt))
+    monkeypatch.setattr(torch, "set_rng_state", lambda _: None)
+    run_fit(prepared, tiny_config, tmp_path / "broken")
+    names = ("unbroken", "broken")
+    assert len({sha256_of(RunDir(tmp_path / name).weights) for name in names}) == 2
+
+
+def test_same_seed_same_bytes(
+    prepared: tuple[Loaders, Plan], tiny_config: Config, tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        run_fit(prepared, tiny_config, tmp_path / name)
+    assert sha256_of(RunDir(tmp_path / "a").weights) == sha256_of(RunDir(tmp_path / "b").weights)
+
+
+def trainer_on(
+    prepared: tuple[Loaders, Plan], config: Config, folder: Path, clock: Clock | None = None
+) -> Trainer:
+    from calco.training.signals import StopRequest
+
+    loaders, plan = prepared
+    return Trainer(loaders, plan, config, RunDir(folder), clock or Clock(), StopRequest())
+
+
+def test_one_nan_step_changes_nothing(
+    prepared: tuple[Loaders, Plan],
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = trainer_on(prepared, tiny_config, tmp_path)
+    before = {k: v.clone() for k, v in trainer.segmenter.named_parameters()}
+    monkeypatch.setattr(trainer, "loss_of", lambda logits, _: logits.sum() * math.nan)
+    batch = next(iter(prepared[0].train.batches(1)))
+    trainer._train_step(batch)
+    after = dict(trainer.segmenter.named_parameters())
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert (trainer.step, trainer.bad_steps) == (0, 1)
+
+
+def test_nan_that_stays_stops_with_the_setting_to_change(
+    prepared: tuple[Loaders, Plan],
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = trainer_on(prepared, tiny_config, tmp_path)
+    monkeypatch.setattr(trainer, "loss_of", lambda logits, _: logits.sum() * math.nan)
+    with pytest.raises(CalcoError, match=r"LOSS_NOT_FINITE.*fit.learning_rate"):
+        trainer.train_epoch(Watch())
+
+
+def test_patience_ends_training(
+    prepared: tuple[Loaders, Plan], tiny_config: Config, tmp_path: Path
+) -> None:
+    loaders, plan = prepared
+    settings = tiny_config.fit.model_copy(update={"patience": 1, "min_delta": 0.9})
+    config = tiny_config.model_copy(update={"fit": settings})
+    result = run_fit((loaders, replace(plan, epochs=50)), config, tmp_path)
+    assert len(result.history) == 2
+    assert "did not improve" in result.stopped_because
+
+
+def test_the_budget_ends_training_in_time(
+    prepared: tuple[Loaders, Plan], tiny_config: Config, tmp_path: Path
+) -> None:
+    loaders, plan = prepared
+    clock = Clock(budget_s=20.0)
+    plan = replace(plan, epochs=100_000, budget_s=20.0)
+    result = fit(loaders, plan, tiny_config, RunDir(tmp_path), clock, Watch())
+    assert result.stopped_because == "the budget was used"
+    assert clock.elapsed_s < 20.0
+    assert result.history[-1].learning_rate < 0.05 * plan.learning_rate  # annealed on landing
+
+
+def test_collapse_is_said_aloud(
+    prepared: tuple[Loaders, Plan], tiny_config: Config, tmp_path: Path
+) -> None:
+    heard: list[Problem] = []
+    loaders, plan = prepared
+    # a network that may not move keeps predicting what its bias says
+    plan = replace(plan, learning_rate=1e-12, epochs=4, ema=False)
+    config = tiny_config
+    folder = RunDir(tmp_path)
+    trainer = trainer_on((loaders, plan), config, tmp_path)
+    with torch.no_grad():
+        list(trainer.segmenter.parameters())[-1].fill_(-20.0)
+    watch = Watch(on_advice=heard.append)
+    while not trainer.stopped_because:
+        trainer.train_epoch(watch)
+        trainer.finish_epoch(watch)
+    assert [p.code for p in heard] == ["COLLAPSE_BACKGROUND"]
+    assert "fit.learning_rate" in heard[0].do
+    assert trainer.result().advice == tuple(heard) or len(trainer.result().advice) == 1
+    assert folder.weights.exists()

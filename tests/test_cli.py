@@ -1,0 +1,186 @@
+"""Commands as a user types them: output, exit codes, and no traceback ever."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from calco.cli import app, parse_duration
+from calco.errors import CalcoError
+
+TINY = [
+    *("--set", "model.family=unet", "--set", "model.width=4", "--set", "model.depth=2"),
+    *("--set", "fit.crop_px=32", "--set", "fit.batch=4", "--set", "evaluate.bootstrap=100"),
+]
+
+
+def calco(*arguments: str | Path) -> tuple[int, str]:
+    """Run a command in this process; return its exit code and all it printed, on one line."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result.exit_code, result.output.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("20m", 1200), ("1h30m", 5400), ("1.5h", 5400), ("2m5s", 125)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "20 minutes", "-5", "1d", "h"])
+def test_durations_that_are_none(text: str) -> None:
+    with pytest.raises(CalcoError, match="20m or 1h30m"):
+        parse_duration(text)
+
+
+def test_train_predict_submit_evaluate_report(discs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    code, output = calco("train", discs, "-o", run, "--epochs", "2", *TINY)
+    assert code == 0
+    assert "20 usable samples" in output
+    assert "report.html" in output
+    for name in ("config.yaml", "manifest.json", "samples.csv", "audit.json", "plan.yaml"):
+        assert (run / name).exists()
+    for name in ("split.csv", "history.csv", "best.safetensors", "postprocess.json"):
+        assert (run / name).exists()
+    for name in ("scores.csv", "summary.json", "report.html", "curves.png"):
+        assert (run / name).exists()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["test"]["n_images"] == 3
+    assert summary["epochs"] == 2
+    assert 0 <= summary["test"]["dice_ci95"][0] <= summary["test"]["dice_mean"] <= 1
+
+    out = tmp_path / "traced"
+    images = discs / "images"
+    like = tmp_path / "sample_submission.csv"
+    ids = sorted((p.stem for p in images.iterdir()), reverse=True)
+    like.write_text("id,rle_mask\n" + "".join(f"{i},1 1\n" for i in ids))
+    submission = tmp_path / "submission.csv"
+    code, output = calco(
+        "predict", run, images, "-o", out, "--submission", submission, "--like", like
+    )
+    assert code == 0
+    rows = list(csv.reader(submission.open()))
+    assert rows[0] == ["id", "rle_mask"]
+    assert [row[0] for row in rows[1:]] == ids
+    mask = cv2.imread(str(out / "disc00.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (48, 48)
+    assert set(np.unique(mask)) <= {0, 255}
+
+    code, output = calco("evaluate", "--pred", out, "--truth", discs / "masks", "--json")
+    assert code == 0
+    assert '"n_images": 20' in output
+    code, output = calco("evaluate", run, "--subset", "test")
+    assert code == 0
+    assert f"{summary['test']['dice_mean']:.4f}" in output  # the score can be had again
+    code, output = calco("report", run, run)
+    assert code == 0
+    assert f"{summary['test']['dice_mean']:.4f}" in output
+
+
+def test_a_bad_image_fails_alone(finished_run: Path, discs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    shutil.copytree(discs / "images", folder)
+    (folder / "broken.png").write_bytes(b"<html>not found</html>")
+    code, output = calco("predict", finished_run, folder, "-o", tmp_path / "out")
+    assert code == 3
+    assert "broken.png" in output
+    assert len(list((tmp_path / "out").glob("*.png"))) == 20
+
+
+def test_results_are_numbered_when_no_folder_is_given(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results" / "run1").mkdir(parents=True)
+    code, _ = calco("train", discs, "--epochs", "1", *TINY)
+    assert code == 0
+    assert (tmp_path / "results" / "run2" / "report.html").exists()
+
+
+BAD = {
+    "an empty folder": (["train", "{empty}"], "empty"),
+    "a folder that is not there": (["train", "{tmp}/nowhere"], "nowhere"),
+    "an unknown key": (["train", "{discs}", "--set", "fit.leraning_rate=1"], "fit.learning_rate"),
+    "a wrong type": (["train", "{discs}", "--set", "fit.epochs=many"], "fit.epochs"),
+    "a value out of range": (["train", "{discs}", "--epochs", "0"], "fit.epochs"),
+    "a budget that is none": (["train", "{discs}", "--budget", "soon"], "20m"),
+    "the folder of another run": (["train", "{discs}", "-o", "{run}"], "--resume"),
+    "resume without a run": (["train", "{discs}", "-o", "{tmp}/x", "--resume"], "no such run"),
+    "resume with settings": (
+        ["train", "{discs}", "-o", "{run}", "--resume", "--seed", "3"],
+        "seed",
+    ),
+    "a missing config": (["train", "{discs}", "--config", "{tmp}/no.yaml"], "no.yaml"),
+    "predict without a run": (["predict", "{tmp}/x", "{discs}", "-o", "{tmp}/o"], "no such run"),
+    "an unknown dialect": (
+        ["predict", "{run}", "{discs}", "-o", "{tmp}/o", "--dialect", "tsg"],
+        "tgs",
+    ),
+    "evaluate with nothing": (["evaluate"], "--pred and --truth"),
+    "an unknown part": (["evaluate", "{run}", "--subset", "tset"], "train | validation | test"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_exit_2(
+    name: str, discs: Path, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    arguments, told = BAD[name]
+    places = {"empty": tmp_path / "empty", "tmp": tmp_path, "discs": discs, "run": finished_run}
+    code, output = calco(*(a.format(**places) for a in arguments))
+    assert code == 2
+    assert output.count("error[") == 1
+    assert told in output
+    assert not (tmp_path / "results").exists()  # nothing half-written
+
+
+def test_audit_exit_codes(discs: Path, tmp_path: Path) -> None:
+    assert calco("audit", discs)[0] == 0
+    data = tmp_path / "data"
+    shutil.copytree(discs, data)
+    (data / "images" / "disc03.png").write_bytes(b"")
+    code, output = calco("audit", data)
+    assert code == 2
+    assert "IMG_EMPTY" in output
+    shutil.copy(discs / "images" / "disc04.png", data / "images" / "disc03.png")
+    assert calco("audit", data)[0] == 0
+    assert calco("audit", data, "--strict")[0] == 1  # twins
+
+
+def test_a_damaged_model_is_named_and_not_run(finished_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    blob = bytearray((run / "best.safetensors").read_bytes())
+    blob[len(blob) // 2] ^= 1
+    (run / "best.safetensors").write_bytes(blob)
+    code, output = calco("predict", run, finished_run, "-o", tmp_path / "out")
+    assert code == 2
+    assert "CKPT_HASH" in output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_module_and_the_script_are_the_same_command() -> None:
+    told = [
+        subprocess.run([*command, "version"], capture_output=True, text=True, check=True).stdout
+        for command in (
+            [sys.executable, "-m", "calco"],
+            [str(Path(sys.executable).parent / "calco")],
+        )
+    ]
+    assert told[0] == told[1]

@@ -1,0 +1,44 @@
+"""The clock, moved by hand."""
+
+import math
+import time
+
+import pytest
+
+from calco.training import budget
+from calco.training.budget import Clock
+
+
+def clock_at(elapsed_s: float, budget_s: float | None) -> Clock:
+    """A clock whose run began some seconds ago."""
+    return Clock(budget_s, time.monotonic() - elapsed_s)
+
+
+def test_without_a_budget_time_never_ends() -> None:
+    clock = clock_at(1e6, None)
+    clock.reserve_for(10.0, 2.0)
+    assert clock.fit_left_s == math.inf
+    assert clock.progress(0.0) == 0.0
+
+
+def test_fit_ends_before_what_must_follow() -> None:
+    clock = clock_at(100.0, 600.0)
+    assert clock.fit_left_s == pytest.approx(600 * (1 - budget.FIRST_RESERVE) - 100, abs=0.1)
+    clock.reserve_for(validation_s=10.0, pixel_ratio=2.0)
+    after = budget.SAFETY * 20 + budget.FIXED_RESERVE_S
+    assert clock.fit_left_s == pytest.approx(600 - after - 100, abs=0.1)
+
+
+def test_reserve_never_takes_more_than_half() -> None:
+    clock = clock_at(0.0, 60.0)
+    clock.reserve_for(validation_s=500.0, pixel_ratio=2.0)
+    assert clock.reserve_s == 30.0
+
+
+def test_progress_goes_from_zero_to_one_over_fit() -> None:
+    clock = clock_at(60.0, 100.0)
+    clock.reserve_s = 10.0
+    assert clock.progress(began_s=60.0) == pytest.approx(0.0, abs=0.01)
+    assert clock.progress(began_s=30.0) == pytest.approx(0.5, abs=0.01)  # 30 of 60 s
+    assert clock_at(99.0, 100.0).progress(began_s=10.0) == 1.0
+    assert clock_at(99.0, 100.0).progress(began_s=99.0) == 1.0  # no time at all

@@ -1,0 +1,106 @@
+"""Batches are pure in (seed, epoch, index), whatever the workers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from calco.records import NetworkPlan, Plan
+from calco.training.dataset import (
+    FOCUS_POINTS,
+    MIN_STEPS_PER_EPOCH,
+    Batch,
+    Crops,
+    Decoded,
+    EpochBatches,
+    TrainLoader,
+)
+
+NETWORK = NetworkPlan("unet", 3, (0.0,) * 3, (255.0,) * 3)
+PLAN = Plan(
+    NETWORK, 32, None, 4, 1, None, "bce_dice", "adamw", 1e-3, 0, "cosine", True, 1, 0.5, "fp32"
+)
+
+
+def samples(count: int, side_px: int = 48) -> list[Decoded]:
+    rng = np.random.default_rng(0)
+    return [
+        Decoded(
+            f"s{i}",
+            rng.integers(0, 256, (side_px, side_px, 3), dtype=np.uint8),
+            (rng.random((side_px, side_px)) < 0.2).astype(np.uint8),
+        )
+        for i in range(count)
+    ]
+
+
+def digest(batches: Iterable[Batch]) -> list[str]:
+    return [
+        hashlib.sha256(b"".join(part.numpy().tobytes() for part in batch)).hexdigest()
+        for batch in batches
+    ]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_never_change_a_batch(workers: int) -> None:
+    alone = TrainLoader(samples(6), PLAN, seed=3, workers=0)
+    helped = TrainLoader(samples(6), PLAN, seed=3, workers=workers)
+    for epoch in (1, 2):
+        assert digest(helped.batches(epoch)) == digest(alone.batches(epoch))
+
+
+def test_epochs_and_seeds_differ() -> None:
+    loader = TrainLoader(samples(6), PLAN, seed=3, workers=0)
+    other = TrainLoader(samples(6), PLAN, seed=4, workers=0)
+    first = digest(loader.batches(1))
+    assert not set(first) & set(digest(loader.batches(2)))
+    assert not set(first) & set(digest(other.batches(1)))
+
+
+def test_skipping_continues_where_it_stopped() -> None:
+    loader = TrainLoader(samples(6), PLAN, seed=3, workers=0)
+    whole = digest(loader.batches(2))
+    assert digest(loader.batches(2, skip=5)) == whole[5:]
+
+
+def test_an_epoch_visits_every_sample_equally_often() -> None:
+    order = EpochBatches(6, PLAN, seed=0)
+    visits = [index % 6 for batch in order for _, index in batch]
+    assert np.bincount(visits).tolist() == [len(visits) // 6] * 6
+    assert len(order) >= MIN_STEPS_PER_EPOCH
+
+
+def test_no_batch_is_tiny_and_none_is_dropped() -> None:
+    order = EpochBatches(65, replace(PLAN, batch=16, resize_px=32), seed=0)
+    sizes = [len(batch) for batch in order]
+    assert sum(sizes) == 65
+    assert sizes == [13] * 5  # a last batch of one would ruin batch statistics
+
+
+def test_focus_points_are_foreground() -> None:
+    crops = Crops(samples(2, side_px=200), PLAN, seed=0)
+    for points, (_, mask) in zip(crops.focus_points, crops.pairs, strict=True):
+        assert points.shape == (FOCUS_POINTS, 2)
+        assert mask[points[:, 0], points[:, 1]].all()
+
+
+def test_rare_foreground_is_seen_more_often_than_by_chance() -> None:
+    mask = np.zeros((512, 512), np.uint8)
+    mask[100:108, 300:308] = 1
+    sample = Decoded("rare", np.zeros((512, 512, 3), np.uint8), mask)
+    crops = Crops([sample], PLAN, seed=0)
+    hits = sum(bool(crops[1, i][1].any()) for i in range(300)) / 300
+    assert 0.28 < hits < 0.45  # a third by focus; by chance about 0.006
+
+
+def test_resizing_shows_the_whole_image() -> None:
+    plan = replace(PLAN, resize_px=32, augment=0.0)
+    image, mask, index = Crops(samples(2), plan, seed=0)[1, 1]
+    assert image.shape == (3, 32, 32)
+    assert mask.shape == (1, 32, 32)
+    assert index == 1
+    assert set(np.unique(mask.numpy())) <= {0, 1}

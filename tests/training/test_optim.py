@@ -1,0 +1,66 @@
+"""Learning-rate course and averaged weights, checked by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from calco.config import OptimizerName
+from calco.training.optim import AveragedWeights, learning_rate_factor, make_optimizer
+
+
+def test_cosine_rises_peaks_and_lands_on_zero() -> None:
+    course = [learning_rate_factor("cosine", i / 100, step=10 * i) for i in range(101)]
+    assert course[0] < 0.11
+    assert max(course) == pytest.approx(1.0, abs=0.02)
+    assert course[100] == 0.0
+    peak = course.index(max(course))
+    assert all(a >= b for a, b in zip(course[peak:], course[peak + 1 :], strict=False))
+
+
+def test_warmup_counts_steps_when_the_clock_runs_fast() -> None:
+    assert learning_rate_factor("cosine", 0.04, step=0) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_biases_and_norms_are_not_decayed(name: OptimizerName) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    groups = make_optimizer(network, name, 1e-3, 0.1).param_groups
+    assert [g["weight_decay"] for g in groups] == [0.1, 0.0]
+    assert [len(g["params"]) for g in groups] == [1, 3]  # one kernel; bias, gain and shift
+
+
+def test_average_of_constant_weights_is_the_constant() -> None:
+    network = nn.Linear(1, 1)
+    average = AveragedWeights(network)
+    for step in range(1, 50):
+        average.update(network, step)
+    assert torch.equal(average.network.weight, network.weight)
+
+
+def test_average_moves_by_one_minus_decay() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    average = AveragedWeights(network, decay=0.9)
+    nn.init.ones_(network.weight)
+    average.update(network, step=10**6)  # far beyond warm-up: decay 0.9
+    assert average.network.weight.item() == pytest.approx(0.1)
+    average.update(network, step=10**6)
+    assert average.network.weight.item() == pytest.approx(0.19)
+    assert network.weight.item() == 1.0
+
+
+def test_early_averages_follow_the_network_closely() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    average = AveragedWeights(network, decay=0.999)
+    nn.init.ones_(network.weight)
+    average.update(network, step=1)  # decay 2 / 11
+    assert average.network.weight.item() == pytest.approx(9 / 11)
+
+
+def test_batch_counters_are_copied() -> None:
+    network = nn.BatchNorm2d(2)
+    average = AveragedWeights(network)
+    network(torch.randn(4, 2, 3, 3))
+    average.update(network, step=1)
+    assert int(average.network.num_batches_tracked) == 1
