@@ -133,6 +133,13 @@ def test_logits_are_as_large_as_the_image() -> None:
     assert network(torch.rand(2, 4, 64, 96)).shape == (2, 1, 64, 96)
 
 
+def test_every_weight_takes_part() -> None:
+    # a weight without gradient would stall distributed training
+    network = EncoderUNet(pretrained=False)
+    network(torch.rand(2, 3, 64, 64)).square().mean().backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None] == []
+
+
 def test_dropout_acts_in_training_only() -> None:
     torch.manual_seed(0)
     network = EncoderUNet(pretrained=False, dropout=0.5).eval()

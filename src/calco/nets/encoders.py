@@ -28,7 +28,9 @@ WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 DECODER_CHANNELS = (256, 128, 64, 32, 16)
-"""Channels of the decoder from the bottom up, the default of segmentation-models-pytorch."""
+"""Channels of the decoder from the bottom up, the default of segmentation-models-pytorch. A lighter
+(128, 64, 48, 32, 16) has a third fewer operations, yet a training step (batch 16 of 128 px, on a
+processor) is only 14 to 25 % shorter: most of it is the encoder and the full-resolution end."""
 
 _HEAD_PREFIXES = ("_conv_head.", "_bn1.", "_fc.")  # the classifier, which we cut off
 _COUNTER = "num_batches_tracked"
