@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 from calco.config import DataConfig
 from calco.errors import CalcoError, Problem
 from calco.formats.reading import counted
-from calco.formats.rle import Runs, paint, spans_of, zero_based_spans
+from calco.formats.rle import Runs, paint, zero_based_spans
 from calco.images.io import choose_spec, read_image, spread
 from calco.records import RleDialect
 
 N_PAINTED = 32
 """Masks painted to compare their outlines, spread over the table."""
 N_DECODED = 16
-"""Images decoded, only when all are square and outlines cannot tell."""
+"""Images decoded, only when outlines cannot tell because the images are square."""
+N_COMPARED = 1000
+"""Rows whose starts are compared to find relative ones."""
 MAX_PIXELS = 16_000_000
 """Larger images are not painted or decoded here."""
 MIN_RATIO = 1.1
@@ -70,8 +72,8 @@ def guess_dialect(
     Relative starts: in most rows the starts do not ascend. Order: the wrong one scatters the
     pixels of an image that is not square, so the reading with shorter outlines is right; on square
     images it transposes the mask, so the reading whose outlines lie on the edges of the image is
-    right. Base: a start of 0 or a run that reaches the last pixel proves it, and so do objects at the
-    border, which the wrong base tears; else it is 1.
+    right. Base: a start of 0 or a run that reaches the last pixel proves it, and so do objects at
+    the border, which the wrong base tears; else it is taken for 1, with a note.
 
     Args:
         items: Images with at least one run.
@@ -82,19 +84,44 @@ def guess_dialect(
     Returns:
         The dialect; with ``RLE_ORDER`` or ``RLE_BASE`` when the evidence is missing or conflicts.
     """
-    dialect = replace(start, relative=_is_relative(items))
-    proofs = _base_proofs(items, dialect)
+    relative = _is_relative(items)
+    drawn = [_drawn(item, relative) for item in items]
+    proofs = _base_proofs(drawn)
     # the order shows through a base that is off by one, but the base not through a wrong order
-    dialect = replace(dialect, base=0 if proofs.at_zero and not proofs.past_end else 1)
-    order = _order(items, dialect, config, where)
-    dialect = replace(dialect, order=order.value)
-    base = _base(_torn_runs(items, dialect), proofs, config, where)
-    dialect = replace(dialect, base=base.value)
+    order = _order(drawn, 0 if proofs.at_zero and not proofs.past_end else 1, config, where)
+    base = _base(_torn_runs(drawn, order.value), proofs, config, where)
+    dialect = replace(start, order=order.value, base=base.value, relative=relative)
     return Guess(dialect, (order.reason, base.reason), (*order.problems, *base.problems))
 
 
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """All spans of one image as if the first pixel were number 0; from 1 they are one less."""
+
+    image: Path
+    size: tuple[int, int]
+    spans: Runs
+
+    def line_px(self, order: Order) -> int:
+        """Return the pixels of one column or row."""
+        return self.size[0] if order == "column" else self.size[1]
+
+    def paint_both(self, base: Base) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Paint the mask by columns and by rows; what leaves the image is cut off."""
+        spans = np.clip(self.spans - base, 0, self.size[0] * self.size[1])
+        return paint(spans, self.size, "column"), paint(spans, self.size, "row")
+
+
+def _drawn(item: ImageRuns, relative: bool) -> _Drawn:
+    dialect = RleDialect(base=0, relative=relative)
+    rows = item.rows if relative else (np.concatenate(item.rows),)
+    spans = np.concatenate([zero_based_spans(runs, dialect) for runs in rows])
+    return _Drawn(item.image, item.size, spans)
+
+
 def _is_relative(items: Sequence[ImageRuns]) -> bool:
-    starts = [runs[:, 0] for item in items for runs in item.rows if len(runs) >= 3]
+    long = [runs[:, 0] for item in items for runs in item.rows if len(runs) >= 3]
+    starts = spread(long, N_COMPARED)
     falling = sum(bool((np.diff(s) <= 0).any()) for s in starts)
     return 2 * falling > len(starts)
 
@@ -112,33 +139,27 @@ class _Proofs:
     past_end: int
 
 
-def _base_proofs(items: Sequence[ImageRuns], dialect: RleDialect) -> _Proofs:
-    at_zero = past_end = 0
-    from_zero = replace(dialect, base=0)
-    for item in items:
-        n_pixels = item.size[0] * item.size[1]
-        for runs in item.rows:
-            spans = zero_based_spans(runs, from_zero)
-            at_zero += int((spans[:, 0] == 0).sum())
-            past_end += int((spans[:, 1] == n_pixels + 1).sum())
-    return _Proofs(at_zero, past_end)
+def _base_proofs(items: Sequence[_Drawn]) -> _Proofs:
+    return _Proofs(
+        at_zero=sum(int((item.spans[:, 0] == 0).sum()) for item in items),
+        past_end=sum(
+            int((item.spans[:, 1] == item.size[0] * item.size[1] + 1).sum()) for item in items
+        ),
+    )
 
 
-def _torn_runs(items: Sequence[ImageRuns], dialect: RleDialect) -> tuple[int, int]:
-    """Count runs with one pixel on the next or the last line, counted from 0 and from 1.
+def _torn_runs(items: Sequence[_Drawn], order: Order) -> tuple[int, int]:
+    """Count runs with one pixel on the line after or before, numbered from 0 and from 1.
 
-    Counted from the wrong number, every object at the end (or start) of a line sends one pixel
-    over the border.
+    Numbered wrongly, every object at the end (or start) of a line sends one pixel over the border.
     """
     torn = [0, 0]
-    for base in _BASES:
-        numbered = replace(dialect, base=base)
-        for item in items:
-            line_px = item.size[0] if dialect.order == "column" else item.size[1]
-            for runs in item.rows if line_px > 2 else ():
-                spans = zero_based_spans(runs, numbered)[runs[:, 1] >= 2]
-                torn[base] += int((spans[:, 1] % line_px == 1).sum())
-                torn[base] += int((spans[:, 0] % line_px == line_px - 1).sum())
+    for item in items:
+        line_px = item.line_px(order)
+        spans = item.spans[item.spans[:, 1] - item.spans[:, 0] >= 2]
+        for base in _BASES if line_px > 2 else ():
+            starts, stops = (spans - base).T % line_px
+            torn[base] += int((stops == 1).sum() + (starts == line_px - 1).sum())
     return torn[0], torn[1]
 
 
@@ -160,23 +181,22 @@ def _base(torn: tuple[int, int], proofs: _Proofs, config: DataConfig, where: str
         return _Answer(1, "first pixel unclear", (problem,))
     for base, clue in clues:
         return _Answer(base, f"first pixel {base}: {clue}")
-    return _Answer(1, "first pixel 1 assumed")
+    what, do = "the first pixel is taken for number 1", "set data.rle_base: 0 if it is 0"
+    note = Problem("RLE_BASE", what, where, do=do, severity="note")
+    return _Answer(1, "first pixel 1 assumed", (note,))
 
 
-def _order(
-    items: Sequence[ImageRuns], dialect: RleDialect, config: DataConfig, where: str
-) -> _Answer[Order]:
+def _order(items: Sequence[_Drawn], base: Base, config: DataConfig, where: str) -> _Answer[Order]:
     if config.rle_order is not None:
         return _Answer(config.rle_order, f"{config.rle_order} order as set")
     if not items:
         return _Answer("column", "column order assumed")
     small = [item for item in items if item.size[0] * item.size[1] <= MAX_PIXELS]
-    oblong = [item for item in small if item.size[0] != item.size[1] and min(item.size) > 1]
-    if oblong:
-        ratio = _outline_ratio(spread(oblong, N_PAINTED), dialect)
-        clue = "outlines are {:.1f} times as long the other way"
-    else:
-        ratio = _edge_ratio(spread(small, N_DECODED), dialect, config)
+    oblong = [item for item in small if item.size[0] != item.size[1]]
+    ratio = _outline_ratio(spread(oblong, N_PAINTED), base)
+    clue = "outlines are {:.1f} times as long the other way"
+    if max(ratio, 1 / ratio) < MIN_RATIO:
+        ratio = _edge_ratio(spread(small, N_DECODED), base, config)
         clue = "outlines lie on edges {:.1f} times as steep as the other way"
     strength = clue.format(max(ratio, 1 / ratio))
     if max(ratio, 1 / ratio) >= MIN_RATIO:
@@ -187,45 +207,31 @@ def _order(
     return _Answer("column", "order unclear", (problem,))
 
 
-def _outline_ratio(items: Sequence[ImageRuns], dialect: RleDialect) -> float:
+def _outline_ratio(items: Sequence[_Drawn], base: Base) -> float:
     """Return the length of all outlines read by rows over that read by columns."""
-    lengths = {"column": 1, "row": 1}
+    by_column = by_row = 1
     for item in items:
-        masks = _both_ways(item, dialect)
-        if masks is not None:
-            lengths["column"] += int(_outline(masks[0]).sum())
-            lengths["row"] += int(_outline(masks[1]).sum())
-    return lengths["row"] / lengths["column"]
+        column_mask, row_mask = item.paint_both(base)
+        by_column += int(_outline(column_mask).sum())
+        by_row += int(_outline(row_mask).sum())
+    return by_row / by_column
 
 
-def _edge_ratio(items: Sequence[ImageRuns], dialect: RleDialect, config: DataConfig) -> float:
+def _edge_ratio(items: Sequence[_Drawn], base: Base, config: DataConfig) -> float:
     """Return the median steepness of the image under outlines by columns over that by rows."""
     spec = replace(choose_spec([item.image for item in items], config), channels=1)
     ratios = []
     for item in items:
-        masks = _both_ways(item, dialect)
         try:
             grey = read_image(item.image, spec)[..., 0].astype(np.float32)  # (H, W)
         except CalcoError:
             continue  # the audit reads every image and names the bad ones
-        if masks is None or grey.shape != item.size:
-            continue
         steepness = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
-        by_column, by_row = (steepness[_outline(mask)] for mask in masks)
+        by_column, by_row = (steepness[_outline(mask)] for mask in item.paint_both(base))
         if by_column.size and by_row.size:
+            # one grey level is noise: flat images must not decide
             ratios.append((by_column.mean() + 1) / (by_row.mean() + 1))
     return float(np.median(ratios)) if ratios else 1.0
-
-
-def _both_ways(
-    item: ImageRuns, dialect: RleDialect
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-    """Paint a mask by columns and by rows; None when its runs leave the image."""
-    try:
-        spans = np.concatenate([spans_of(runs, item.size, dialect) for runs in item.rows])
-    except CalcoError:
-        return None
-    return paint(spans, item.size, "column"), paint(spans, item.size, "row")
 
 
 def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

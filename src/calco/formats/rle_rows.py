@@ -118,13 +118,14 @@ def assign_rows(table: Table, columns: tuple[int, int], names: ImageNames) -> Ro
     strangers: list[str] = []
     for row, text in zip(table.rows, texts, strict=True):
         name, where = nfc(row.cells[id_column]), f"{table.where}:{row.line}"
-        if not is_safe_id(name):
+        if name in names:
+            if len(names[name]) == 1:
+                _add(book, names[name][0], text, row.line)
+        elif is_safe_id(name):
+            strangers.append(f"{name!r} (line {row.line})")
+        else:
             what, do = "id is no safe file name", "use plain names below the image folder"
             book.problems.append(Problem("ID_UNSAFE", what, where, repr(name), do=do))
-        elif name not in names:
-            strangers.append(f"{name!r} (line {row.line})")
-        elif len(names[name]) == 1:
-            _add(book, names[name][0], text, row.line)
     per_object = any(len(rows) > 1 for rows in book.by_image.values())
     book.dialect = replace(book.dialect, per_object=per_object)
     _report(book, strangers)
