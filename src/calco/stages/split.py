@@ -138,7 +138,7 @@ def _wanted(config: SplitConfig, given: set[Subset], n_pool: int) -> Shares:
         shares["test"] = config.test
     if "validation" not in given:
         shares["validation"] = config.validation
-    if n_pool == 2 and len(shares) == 2:
+    if n_pool < 3 and len(shares) == 2:
         del shares["test"]  # without validation, training could neither stop nor be tuned
     needed = len(shares) + 1 if shares or "train" not in given else 0
     if n_pool < needed:
@@ -151,14 +151,17 @@ def _divide(pool: Sequence[_Group], shares: Shares) -> dict[str, Subset]:
 
     Walks the strata and gives each part the lowest draws until its share of the images so far is
     reached; a group that would overshoot by more than half of itself is passed over. The largest
-    group always trains.
+    group always trains; where it alone exceeds the training share, the shares are of the others, or
+    these would all be used up.
     """
     largest = max(pool, key=lambda group: (len(group), group.draw))
+    n_images = sum(len(group) for group in pool)
+    too_large = len(largest) > (1 - sum(shares.values())) * n_images
     picked: dict[str, Subset] = {}
     filled = dict.fromkeys(shares, 0)
     seen = 0
     for stratum in _strata(pool):
-        seen += sum(len(group) for group in stratum)
+        seen += sum(len(group) for group in stratum if group is not largest or not too_large)
         for group in sorted(stratum, key=lambda group: group.draw):
             fits = (s for s in shares if filled[s] + len(group) / 2 <= shares[s] * seen)
             subset = next(fits, None)
