@@ -88,6 +88,13 @@ def test_other_unused_folders_are_a_warning(tmp_path: Path) -> None:
     assert (warning.severity, warning.got) == ("warning", "preview (1 image)")
 
 
+def test_folders_that_only_happen_to_be_left_are_not_paired(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png", "sketches/p.png", "extra/old masks/q.png")
+    layout = found(tmp_path)
+    assert [str(pair) for pair in layout.pairs] == ["images + masks"]
+    assert {p.where for p in layout.alone} == {"sketches", "extra/old masks"}
+
+
 def test_flat_folder_with_words_in_the_names(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "a_mask.png", "b.jpg", "b_GT.png", "c_seg.png", "c.bmp")
     assert truths(read(tmp_path)) == {"a": "a_mask.png", "b": "b_GT.png", "c": "c_seg.png"}

@@ -66,6 +66,12 @@ def test_link_to_a_folder_above_is_not_walked_forever(tmp_path: Path) -> None:
     assert [f.where for f in list_data(tmp_path).folders] == [".", "a", "a/b"]
 
 
+def test_a_tree_too_deep_is_reported_where_it_ends(tmp_path: Path) -> None:
+    touch(tmp_path, "/".join("x" * 20) + "/a.png")
+    (problem,) = list_data(tmp_path).problems
+    assert problem.code == "FOLDER_DEPTH"
+
+
 def test_folder_or_pipe_named_as_an_image_is_reported(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.png")
     (tmp_path / "images/q.png").mkdir()

@@ -66,10 +66,11 @@ def test_exact_repeats_count_once_with_a_warning(image: Path) -> None:
     assert (book.problems[0].code, book.problems[0].got) == ("CSV_REPEATED", "a.png (2 times)")
 
 
-def test_ids_without_image_are_listed_with_their_lines(image: Path) -> None:
+def test_ids_without_image_or_with_several_are_listed_with_their_lines(image: Path) -> None:
     book = book_of(image, ("a", "1 2"), ("ghost", "1 2"), ("twice", "1 2"))
-    (problem,) = book.problems
-    assert (problem.code, problem.got) == ("ORPHAN_MASK", "'ghost' (line 3)")
+    unclear, missing = book.problems
+    assert (unclear.code, unclear.got) == ("DUP_ID", "'twice' (line 4)")
+    assert (missing.code, missing.got) == ("ORPHAN_MASK", "'ghost' (line 3)")
 
 
 def test_an_unreadable_image_is_reported_once(tmp_path: Path) -> None:

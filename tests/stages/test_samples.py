@@ -1,3 +1,4 @@
+import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,15 @@ def test_both_spellings_of_a_letter_are_one_name(tmp_path: Path) -> None:
     (sample,) = index_samples(tmp_path, DataConfig())
     assert sample.id == unicodedata.normalize("NFC", "é")
     assert sample.mask is not None
+
+
+def test_name_that_is_no_text_is_left_out(tmp_path: Path) -> None:
+    pair(tmp_path, "a")
+    pair(tmp_path, os.fsdecode(b"caf\xe9"))
+    index = index_samples(tmp_path, DataConfig())
+    assert [s.id for s in index] == ["a"]
+    assert codes(index) == [("ID_ENCODING", "error")]
+    assert "caf\\udce9.png" in str(index.problems[0])
 
 
 # --- faults of single samples

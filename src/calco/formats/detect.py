@@ -88,7 +88,7 @@ def _choice(layout: Layout) -> str:
         case RleTable():
             return f"--set data.masks={layout.where}"
         case FolderPairs() | ObjectFolders():
-            wheres = [pair.masks.folder.where for pair in layout.pairs]
+            wheres = [pair.masks.where for pair in layout.pairs]
             if len(wheres) == 1:
                 return f"--set data.masks={wheres[0]}"
             return "by moving the table out of the folder"

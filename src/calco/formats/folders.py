@@ -30,6 +30,11 @@ class PlacedFolder:
     folder: Folder
     place: Place
 
+    @property
+    def where(self) -> str:
+        """Path below the root."""
+        return self.folder.where
+
 
 @dataclass(frozen=True)
 class FolderPair:
@@ -52,12 +57,12 @@ class FolderPair:
     @property
     def is_flat(self) -> bool:
         """Whether images and masks share one folder."""
-        return self.images.folder == self.masks.folder
+        return self.images.where == self.masks.where
 
     def __str__(self) -> str:
         if self.is_flat:
-            return f"{self.images.folder.where} (masks by file name)"
-        return f"{self.images.folder.where} + {self.masks.folder.where}"
+            return f"{self.images.where} (masks by file name)"
+        return f"{self.images.where} + {self.masks.where}"
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,9 @@ def find_pairs(listing: Listing, config: DataConfig) -> FolderPairs:
     """Find the folders of masks that stand beside folders of images.
 
     Folders belong together when their paths say the same but for the words that tell masks from
-    images; then when only the part (train, test) is said on one side; then when they are the only
-    ones left of their part. A folder still alone is searched for masks by file name.
+    images; then when only the part (train, test) is said on one side; then, if that found nothing,
+    when they are the only ones of their part. A folder still alone is searched for masks by file
+    name.
 
     Raises:
         CalcoError: ``DATA_AMBIGUOUS`` when an image folder has several mask folders or the other
@@ -96,15 +102,13 @@ def find_pairs(listing: Listing, config: DataConfig) -> FolderPairs:
         lambda place: (place.above, place.below),
         lambda place: place.subset,
     )
-    for strict, rule in zip((True, False, False), rules, strict=True):
-        new = _pairs_by(rule, images, masks, strict)
-        images = [p for p in images if all(p != pair.images for pair in new)]
-        masks = [p for p in masks if all(p != pair.masks for pair in new)]
-        pairs += new
-    flat = [FolderPair(p, p) for p in images + masks if _has_flat_pairs(p.folder)]
-    alone = [p for p in images + masks if all(p != pair.images for pair in flat)]
-    pairs = sorted(pairs + flat, key=lambda pair: pair.images.folder.parts)
-    return FolderPairs(tuple(pairs), tuple(p for p in alone if p.folder.files))
+    for number, rule in enumerate(rules):
+        if number < 2 or not pairs:
+            pairs += _pairs_by(rule, images, masks, strict=number == 0)
+            images, masks = _left(images, pairs), _left(masks, pairs)
+    pairs += [FolderPair(p, p) for p in images + masks if _has_flat_pairs(p.folder)]
+    alone = [p for p in _left(images + masks, pairs) if p.folder.files]
+    return FolderPairs(tuple(sorted(pairs, key=lambda pair: pair.images.where)), tuple(alone))
 
 
 def place_folders(listing: Listing, config: DataConfig) -> list[PlacedFolder]:
@@ -171,17 +175,31 @@ def _pairs_by(
     strict: bool,
 ) -> list[FolderPair]:
     """Pair what has the same key; several candidates are an error when strict, else left alone."""
+    images_by, masks_by = _by_key(rule, images), _by_key(rule, masks)
     pairs = []
-    for key in dict.fromkeys(rule(m.place) for m in masks):
-        here = _narrowed(
-            [i for i in images if rule(i.place) == key], _is_image_folder, _is_not_test
-        )
-        theirs = _narrowed([m for m in masks if rule(m.place) == key], _has_files)
+    for key in masks_by:
+        here = _narrowed(images_by.get(key, []), _is_image_folder, _is_not_test)
+        theirs = _narrowed(masks_by[key], _has_files)
         if len(here) == 1 and len(theirs) == 1:
             pairs.append(FolderPair(here[0], theirs[0]))
         elif here and strict:
             raise _ambiguous(here, theirs)
     return pairs
+
+
+def _by_key(
+    rule: Callable[[Place], Hashable], folders: Sequence[PlacedFolder]
+) -> dict[Hashable, list[PlacedFolder]]:
+    groups: dict[Hashable, list[PlacedFolder]] = {}
+    for placed in folders:
+        groups.setdefault(rule(placed.place), []).append(placed)
+    return groups
+
+
+def _left(folders: Sequence[PlacedFolder], pairs: Sequence[FolderPair]) -> list[PlacedFolder]:
+    """Return the folders that are in no pair."""
+    taken = {p.where for pair in pairs for p in (pair.images, pair.masks)}
+    return [p for p in folders if p.where not in taken]
 
 
 def _narrowed(
@@ -206,8 +224,8 @@ def _has_files(placed: PlacedFolder) -> bool:
 
 def _ambiguous(images: Sequence[PlacedFolder], masks: Sequence[PlacedFolder]) -> CalcoError:
     several, setting = (masks, "data.masks") if len(masks) > 1 else (images, "data.images")
-    names = [p.folder.where for p in several]
-    one = (images if several is masks else masks)[0].folder.where
+    names = [p.where for p in several]
+    one = (images if several is masks else masks)[0].where
     return CalcoError(
         Problem(
             "DATA_AMBIGUOUS",
@@ -248,8 +266,8 @@ def read_pairs(layout: FolderPairs, listing: Listing, config: DataConfig) -> Rea
         if config.allow_unlabelled:
             samples += [_sample(image, top, None, pair) for image in found.images]
         names_alone = [p.name for p in found.images], [p.name for p in found.masks]
-        problems += images_without_mask(names_alone[0], pair.images.folder.where, config)
-        problems += masks_without_image(names_alone[1], pair.masks.folder.where)
+        problems += images_without_mask(names_alone[0], pair.images.where, config)
+        problems += masks_without_image(names_alone[1], pair.masks.where)
     if not any(sample.mask for sample in samples):
         doubled = [problem for problem in problems if problem.code == "DUP_MASK"]
         raise CalcoError(*(doubled or [_no_pairs(layout.pairs[0])]))
@@ -258,9 +276,9 @@ def read_pairs(layout: FolderPairs, listing: Listing, config: DataConfig) -> Rea
 
 def report_alone(alone: Sequence[PlacedFolder]) -> list[Problem]:
     """Say which folders of images or masks are not used; a test part without masks is usual."""
-    tests = [p.folder.where for p in alone if p.place.subset == "test" and p.place.role != "mask"]
-    rest = [f"{p.folder.where} ({counted(len(p.folder.files), 'image')})" for p in alone]
-    rest = [name for name, p in zip(rest, alone, strict=True) if p.folder.where not in tests]
+    tests = [p.where for p in alone if p.place.subset == "test" and p.place.role != "mask"]
+    rest = [f"{p.where} ({counted(len(p.folder.files), 'image')})" for p in alone]
+    rest = [name for name, p in zip(rest, alone, strict=True) if p.where not in tests]
     problems = []
     if tests:
         what = "images without masks are no part of training"

@@ -157,7 +157,10 @@ class _Walk:
         if path.suffix.lower() in IMAGE_SUFFIXES:
             self._fault("NOT_A_FILE", "a folder has the name of an image", path, "rename it")
             return False
-        return real.resolve() not in trail and len(trail) <= MAX_DEPTH
+        if len(trail) > MAX_DEPTH:
+            self._fault("FOLDER_DEPTH", "folder is too deep", path, "give a folder further down")
+            return False
+        return real.resolve() not in trail
 
     def _is_junk(self, path: Path) -> bool:
         return path.name.startswith(".") or path.name in _JUNK_FOLDERS or is_junk(path)

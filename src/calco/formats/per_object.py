@@ -67,7 +67,7 @@ def read_objects(layout: ObjectFolders, listing: Listing, config: DataConfig) ->
             for p in forgotten
             for image in p.folder.files
         ]
-    problems += images_without_mask([p.folder.where for p in forgotten], "", config)
+    problems += images_without_mask([p.where for p in forgotten], "", config)
     if n_empty:
         what = f"{counted(n_empty, 'sample')} with an empty object folder: the mask is empty"
         problems.append(Problem("EMPTY_OBJECTS", what, severity="note"))
@@ -97,4 +97,4 @@ def _fault(pair: FolderPair) -> Problem | None:
 
 def _id(images: PlacedFolder) -> str:
     place = images.place
-    return nfc("/".join((*place.above, *place.below))) or images.folder.where
+    return nfc("/".join((*place.above, *place.below))) or images.where

@@ -63,7 +63,7 @@ class RleTable:
     alone: tuple[PlacedFolder, ...] = ()
 
     def __str__(self) -> str:
-        images = name_some([p.folder.where for p in self.folders], most=4)
+        images = name_some([p.where for p in self.folders], most=4)
         return f"run-length rows in {self.where}, images in {images}"
 
 
@@ -162,7 +162,7 @@ def _required_table(path: Path, listing: Listing, placed: Sequence[PlacedFolder]
             "no row is about an image that is here",
             table.where,
             got=f"ids {name_some([repr(i) for i in ids], most=3)}",
-            expected=f"images in {name_some([p.folder.where for p in placed]) or 'a folder'}",
+            expected=f"images in {name_some([p.where for p in placed]) or 'a folder'}",
             do="put the images beside the table, or name their folder in data.images",
         )
     )

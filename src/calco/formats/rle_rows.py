@@ -108,19 +108,20 @@ def assign_rows(table: Table, columns: tuple[int, int], names: ImageNames) -> Ro
     Args:
         table: All of it.
         columns: Positions of the ids and of the runs.
-        names: The images that an id may mean; an id that means several is left out here, because
-            their own ids clash.
+        names: The images that an id may mean.
     """
     id_column, rle_column = columns
     texts = [row.cells[rle_column].strip() for row in table.rows]
     header = table.header[id_column], table.header[rle_column]
     book = RowBook(table.where, RleDialect(empty=empty_token(texts), columns=header))
     strangers: list[str] = []
+    unclear: list[str] = []
     for row, text in zip(table.rows, texts, strict=True):
         name, where = nfc(row.cells[id_column]), f"{table.where}:{row.line}"
-        if name in names:
-            if len(names[name]) == 1:
-                _add(book, names[name][0], text, row.line)
+        if len(images := names.get(name, ())) == 1:
+            _add(book, images[0], text, row.line)
+        elif images:
+            unclear.append(f"{name!r} (line {row.line})")
         elif is_safe_id(name):
             strangers.append(f"{name!r} (line {row.line})")
         else:
@@ -128,7 +129,7 @@ def assign_rows(table: Table, columns: tuple[int, int], names: ImageNames) -> Ro
             book.problems.append(Problem("ID_UNSAFE", what, where, repr(name), do=do))
     per_object = any(len(rows) > 1 for rows in book.by_image.values())
     book.dialect = replace(book.dialect, per_object=per_object)
-    _report(book, strangers)
+    _report(book, strangers, unclear)
     return book
 
 
@@ -171,7 +172,7 @@ def _add(book: RowBook, image: Path, text: str, line: int) -> None:
         book.by_image[image].append(RleRow(text, runs, line, where))
 
 
-def _report(book: RowBook, strangers: Sequence[str]) -> None:
+def _report(book: RowBook, strangers: Sequence[str], unclear: Sequence[str]) -> None:
     repeated = [
         f"{image.name} ({n} times)"
         for image, rows in book.by_image.items()
@@ -181,6 +182,11 @@ def _report(book: RowBook, strangers: Sequence[str]) -> None:
     if repeated:
         what = f"{counted(len(repeated), 'row')} repeated exactly; each counts once"
         book.warn("CSV_REPEATED", what, name_some(repeated), "check how the table was written")
+    if unclear:
+        what = f"{counted(len(unclear), 'row')} about an id that several images have"
+        do = "write ids as paths, or name the image folder in data.images"
+        got = name_some(unclear)
+        book.problems.append(Problem("DUP_ID", what, book.where, got, do=do))
     if strangers:
         what = f"{counted(len(strangers), 'row')} about images that are not here"
         do = "add the images or remove the rows"

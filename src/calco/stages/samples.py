@@ -47,8 +47,8 @@ def index_samples(root: Path, config: DataConfig) -> SampleIndex:
     listing = list_data(root, config.follow_links)
     layout = detect(listing, config)
     reading = _read(layout, listing, config)
-    samples, clashes = _named(reading.samples, root)
-    faults = [*listing.problems, *reading.problems, *clashes]
+    samples, misnamed = _named(reading.samples, root)
+    faults = [*listing.problems, *reading.problems, *misnamed]
     if config.on_bad == "skip":
         faults = [replace(p, severity=_softer(p)) for p in faults]
     if not any(sample.mask for sample in samples):
@@ -115,7 +115,17 @@ def _named(samples: Sequence[Sample], root: Path) -> tuple[list[Sample], list[Pr
         if len(same) > 1
     ]
     single = [same[0] for same in by_id.values() if len(same) == 1]
-    return sorted(single, key=lambda sample: sample.id), problems
+    written = [sample for sample in single if _is_text(sample.id)]
+    if len(written) < len(single):
+        names = [_where(s.image, root) for s in single if not _is_text(s.id)]
+        what = f"{counted(len(names), 'file name')} in an unknown encoding"
+        problems.append(Problem("ID_ENCODING", what, got=name_some(names), do="rename in UTF-8"))
+    return sorted(written, key=lambda sample: sample.id), problems
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether a file name is valid Unicode, which Linux does not ask of it."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _where(path: Path, root: Path) -> str:
