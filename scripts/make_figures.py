@@ -13,7 +13,9 @@ import numpy as np
 
 from calco.formats.truth import read_truth
 from calco.images.io import read_image
+from calco.images.mask_files import read_mask_file
 from calco.images.overlays import overlay
+from calco.records import MaskCode
 from calco.runs import RunDir
 
 TARGET = Path(__file__).resolve().parents[1] / "reports" / "figures" / "demo.png"
@@ -37,7 +39,7 @@ def main() -> None:
         assert sample.mask is not None, "scored samples have a mask"
         true = read_truth(sample.mask, run.load_audit().index.code, image.shape[:2])
         path = run.path / "predictions" / "test" / f"{score.id}.png"
-        pred = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 0
+        pred = read_mask_file(path, MaskCode("values", (255,)))
         columns.append([overlay(image, None, None), overlay(image, true, pred)])
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(TARGET), cv2.cvtColor(sheet(columns), cv2.COLOR_RGB2BGR))

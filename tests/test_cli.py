@@ -76,6 +76,7 @@ def test_train_predict_submit_evaluate_report(discs: Path, tmp_path: Path) -> No
     assert rows[0] == ["id", "rle_mask"]
     assert [row[0] for row in rows[1:]] == ids
     mask = cv2.imread(str(out / "disc00.png"), cv2.IMREAD_UNCHANGED)
+    assert mask is not None
     assert mask.shape == (48, 48)
     assert set(np.unique(mask)) <= {0, 255}
 
@@ -111,7 +112,7 @@ def test_results_are_numbered_when_no_folder_is_given(
 
 
 BAD = {
-    "an empty folder": (["train", "{empty}"], "empty"),
+    "an empty folder": (["train", "{empty}"], "no images"),
     "a folder that is not there": (["train", "{tmp}/nowhere"], "nowhere"),
     "an unknown key": (["train", "{discs}", "--set", "fit.leraning_rate=1"], "fit.learning_rate"),
     "a wrong type": (["train", "{discs}", "--set", "fit.epochs=many"], "fit.epochs"),

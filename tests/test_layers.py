@@ -22,6 +22,7 @@ LAYER = {
     "config": 1,
     "records": 2,
     "runs": 3,
+    "files": 3,
     "images": 4,
     "metrics": 4,
     "nets": 4,
@@ -39,7 +40,7 @@ LAYER = {
 # validates as inference predicts
 SIDEWAYS = {("formats", "images"), ("training", "inference")}
 SERVING = ("predict", "submission", "export", "serve")
-TORCH_FREE = ("config", "records", "runs", "errors", "formats", "metrics", "images")
+TORCH_FREE = ("config", "records", "files", "runs", "errors", "formats", "metrics", "images")
 TORCH_FREE_STAGES = ("samples", "audit", "split", "submission")
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from calco.config import Config
 from calco.errors import CalcoError, Problem
+from calco.files import atomic_file, read_csv, sha256_of, write_atomic, write_csv
 from calco.records import (
     Assignment,
     Audit,
@@ -37,7 +38,7 @@ from calco.records import (
     SubsetSummary,
     Twins,
 )
-from calco.runs import RunDir, atomic_file, read_csv, sha256_of, write_atomic, write_csv
+from calco.runs import RunDir
 
 # --- whole files -----------------------------------------------------------------------------
 
@@ -72,7 +73,7 @@ def test_the_writer_can_read_back_before_the_name_exists(tmp_path: Path) -> None
 def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     script = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from calco.runs import write_atomic\n"
+        "from calco.files import write_atomic\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n    write_atomic(Path(sys.argv[1]), b'x' * 100_000)\n"
@@ -90,7 +91,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
 
 def test_a_kill_before_the_rename_keeps_the_old_file(tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys; from pathlib import Path; from calco.runs import atomic_file\n"
+        "import os, signal, sys; from pathlib import Path; from calco.files import atomic_file\n"
         "with atomic_file(Path(sys.argv[1])) as file:\n"
         "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )

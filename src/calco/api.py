@@ -40,8 +40,7 @@ def train(
         tree["budget_s"] = budget_s
     settings = validate_config(tree)
     folder = RunDir(Path(out))
-    with folder.locked():
-        run(Path(data), settings, folder, Clock(settings.budget_s), listener or Listener())
+    run(Path(data), settings, folder, Clock(settings.budget_s), listener or Listener())
     return folder.load_summary()
 
 

@@ -81,7 +81,7 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Look for everything that ruins models, and say what to do about it."""
-    from calco.runs import to_json, write_atomic
+    from calco.files import to_json, write_atomic
     from calco.stages.audit import audit_samples, report_lines
     from calco.stages.samples import index_samples
 
@@ -89,7 +89,9 @@ def audit(
         settings = _settings(config, sets)
         index = index_samples(data, settings.data)
         terminal.record(index)
-        found = audit_samples(index, settings.data, settings.audit)
+        found = audit_samples(
+            index, settings.data, settings.audit, lambda i, n: terminal.step("audit", i, n)
+        )
         if out:
             write_atomic(out, to_json(found))
         if as_json:
@@ -145,7 +147,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a run on its own or other data, or any two folders of masks."""
-    from calco.runs import RunDir, to_json
+    from calco.files import to_json
+    from calco.runs import RunDir
 
     with _speaking(verbose, quiet) as terminal:
         if pred and truth and not run:
@@ -186,8 +189,9 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Trace images: masks at their exact size, a manifest, and a submission if asked."""
+    from calco.files import sha256_of, to_json
     from calco.inference.predictor import Predictor
-    from calco.runs import RunDir, sha256_of, to_json
+    from calco.runs import RunDir
     from calco.stages.predict import PredictOptions, mask_files, predict_files
     from calco.stages.submission import write_submission
 
@@ -304,16 +308,9 @@ def _run_folder(out: Path | None, stem: str) -> RunDir:
         results = Path("results")
         taken = {p.name for p in results.glob(f"{stem}*")} if results.exists() else set()
         out = results / next(f"{stem}{n}" for n in range(1, 10**6) if f"{stem}{n}" not in taken)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CalcoError(
-            Problem(
-                "RUN_EXISTS",
-                "the output folder is not empty",
-                str(out),
-                do="choose another -o, or add --resume to continue a stopped run",
-            )
-        )
-    return RunDir(out)
+    folder = RunDir(out)
+    folder.require_new()
+    return folder
 
 
 def _existing(run: Path) -> Path:
@@ -336,8 +333,7 @@ def _train(data: Path, config: Config, folder: RunDir, terminal: Terminal) -> No
     from calco.pipeline import run
     from calco.training.budget import Clock
 
-    with folder.locked():
-        run(data, config, folder, Clock(config.budget_s, STARTED), _listener(terminal))
+    run(data, config, folder, Clock(config.budget_s, STARTED), _listener(terminal))
 
 
 def _resume(out: Path | None, changed: list[str], terminal: Terminal) -> RunDir:
@@ -355,9 +351,7 @@ def _resume(out: Path | None, changed: list[str], terminal: Terminal) -> RunDir:
             )
         )
     folder = _open_run(out)
-    with folder.locked():
-        clock = Clock(folder.load_config().budget_s, STARTED)
-        resume(folder, clock, _listener(terminal))
+    resume(folder, Clock(folder.load_config().budget_s, STARTED), _listener(terminal))
     return folder
 
 
@@ -371,7 +365,7 @@ def _listener(terminal: Terminal) -> Listener:
         terminal.step("fit", p.fraction, 1.0, note)
 
     watch = Watch(on_step, terminal.epoch, terminal.problem)
-    return Listener(terminal.record, watch)
+    return Listener(terminal.record, lambda i, n: terminal.step("audit", i, n), watch)
 
 
 def _finish(folder: RunDir, terminal: Terminal, as_json: bool) -> None:

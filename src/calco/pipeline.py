@@ -29,14 +29,15 @@ from calco.training.budget import Clock
 
 @dataclass
 class Listener:
-    """Who wants to hear of the run: each finished record, and training while it goes."""
+    """Who wants to hear of the run: each finished record, the audit and training as they go."""
 
     on_record: Callable[[object], None] = field(default=lambda _: None)
+    on_audit: Callable[[int, int], None] = field(default=lambda done, total: None)
     watch: Watch = field(default_factory=Watch)
 
 
 def run(data: Path, config: Config, folder: RunDir, clock: Clock, listener: Listener) -> Scores:
-    """Run every stage; each record is on disk before the next stage starts.
+    """Run every stage; once the data are accepted each record is on disk before the next stage.
 
     Args:
         data: Folder of images and masks.
@@ -50,15 +51,19 @@ def run(data: Path, config: Config, folder: RunDir, clock: Clock, listener: List
         StoppedError: After a signal; ``resume`` goes on.
     """
     tell = listener.on_record
-    folder.save_config(config)
-    folder.save_manifest(describe_machine(config))
-    tell(index := folder.save_index(index_samples(data, config.data)))
-    tell(audit := folder.save_audit(audit_samples(index, config.data, config.audit)))
+    folder.require_new()
+    tell(index := index_samples(data, config.data))
+    tell(audit := audit_samples(index, config.data, config.audit, listener.on_audit))
     if audit.errors:
-        raise CalcoError(*audit.errors)
-    tell(split := folder.save_split(split_samples(audit, config.split)))
-    tell(plan := folder.save_plan(make_plan(audit, split, config)))
-    return train_and_test(split, plan, config, folder, clock, listener)
+        raise CalcoError(*audit.errors)  # bad data leaves no folder behind
+    with folder.locked():
+        folder.save_config(config)
+        folder.save_manifest(describe_machine(config))
+        folder.save_index(index)
+        folder.save_audit(audit)
+        tell(split := folder.save_split(split_samples(audit, config.split)))
+        tell(plan := folder.save_plan(make_plan(audit, split, config)))
+        return train_and_test(split, plan, config, folder, clock, listener)
 
 
 def resume(folder: RunDir, clock: Clock, listener: Listener) -> Scores:
@@ -72,7 +77,8 @@ def resume(folder: RunDir, clock: Clock, listener: Listener) -> Scores:
     require_unchanged(folder.load_audit())
     split, plan = folder.load_split(), folder.load_plan()
     listener.on_record(plan)
-    return train_and_test(split, plan, config, folder, clock, listener)
+    with folder.locked():
+        return train_and_test(split, plan, config, folder, clock, listener)
 
 
 def train_and_test(

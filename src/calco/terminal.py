@@ -45,8 +45,7 @@ class Terminal:
             console=self.console,
             transient=True,
             # a log file gets plain lines; Jupyter draws its own bar
-            disable=verbosity < 0
-            or not (self.console.is_terminal or self.console.is_jupyter),
+            disable=verbosity < 0 or not (self.console.is_terminal or self.console.is_jupyter),
         )
         self.tasks: dict[str, TaskID] = {}
 

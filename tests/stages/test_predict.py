@@ -21,9 +21,9 @@ from PIL import Image
 import calco.inference.outputs as outputs
 import calco.stages.predict as stage
 from calco.errors import CalcoError
+from calco.files import read_csv, write_atomic
 from calco.images.io import read_image
 from calco.records import ImageSpec, Postprocess, Prediction
-from calco.runs import read_csv, write_atomic
 from calco.stages.predict import PredictOptions, mask_files, predict_files
 
 Gray = NDArray[np.uint8]

@@ -2,16 +2,17 @@
 
 import pytest
 
+from calco.config import LossName, Precision
 from calco.records import NetworkPlan, Plan
 from calco.training.diagnose import collapsed, diverging, not_finite
 from calco.training.validate import NOT_VALIDATED, Validation
 
 
-def plan(loss: str = "bce_dice", precision: str = "fp32") -> Plan:
+def plan(loss: LossName = "bce_dice", precision: Precision = "fp32") -> Plan:
     network = NetworkPlan("unet", 1, (0.0,), (255.0,))
     return Plan(
         network, 64, None, 4, 1, None, loss, "adamw", 1e-3, 0, "cosine", True, 1, 0, precision
-    )  # type: ignore[arg-type]
+    )
 
 
 def validation(pred: float, true: float, prob_max: float = 0.4) -> Validation:
@@ -41,7 +42,7 @@ def test_an_epoch_that_was_not_validated_is_no_collapse() -> None:
     ],
 )
 def test_collapse_names_the_setting_to_change(
-    step: int, true: float, prob_max: float, loss: str, remedy: str
+    step: int, true: float, prob_max: float, loss: LossName, remedy: str
 ) -> None:
     problem = collapsed(validation(0.0, true, prob_max), plan(loss), step)
     assert problem is not None

@@ -63,4 +63,4 @@ def test_batch_counters_are_copied() -> None:
     average = AveragedWeights(network)
     network(torch.randn(4, 2, 3, 3))
     average.update(network, step=1)
-    assert int(average.network.num_batches_tracked) == 1
+    assert average.network.state_dict()["num_batches_tracked"] == 1

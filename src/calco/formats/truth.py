@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calco.errors import CalcoError, Problem
-from calco.formats.rle import decode
+from calco.formats.rle import decode_rows
 from calco.images.mask_files import read_mask_file
 from calco.records.data import FileMask, MaskCode, MaskSource, ObjectMasks, RleMask
 
@@ -46,8 +46,8 @@ def read_truth(
         case RleMask():
             if size is None:
                 raise _unknown_size(source.where)
-            rows = (decode(row, size, source.dialect, source.where) for row in source.rows)
-            return _union(rows, size, code.invert)
+            mask = decode_rows(source.rows, size, source.dialect, source.where)
+            return ~mask if code.invert else mask
         case _:
             assert_never(source)
 

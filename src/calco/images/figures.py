@@ -121,7 +121,7 @@ def draw_sheet(tiles: Sequence[tuple[str, UInt8Array]], columns: int = 3) -> byt
         # parse_math off: a file may be called $a$.png
         axes.set_title(_short(caption), fontsize=FONT_PT, color=INK, parse_math=False)
     sheet = Image.open(io.BytesIO(_png(figure))).convert("RGB")
-    return encode(np.asarray(sheet), max_bytes=60_000 * rows)
+    return encode(np.asarray(sheet), max_bytes=40_000 * rows)
 
 
 def _plot_curve(axes: Axes, history: Sequence[Epoch], curve: Curve, best_epoch: int) -> None:

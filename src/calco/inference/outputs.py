@@ -14,9 +14,10 @@ from typing import Literal, TextIO
 from pydantic import TypeAdapter, ValidationError
 
 from calco.errors import CalcoError, Problem
+from calco.files import write_atomic, write_csv
 from calco.formats.inputs import InputImage
 from calco.records import Prediction
-from calco.runs import RunDir, write_atomic, write_csv
+from calco.runs import RunDir
 
 JOURNAL = ".predict.jsonl"
 LOCK = ".lock"

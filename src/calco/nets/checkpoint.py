@@ -24,10 +24,10 @@ from torch import Tensor, nn
 
 from calco import __version__
 from calco.errors import CalcoError, Problem
+from calco.files import from_json, to_json, write_atomic
 from calco.nets.build import Segmenter, build_network
 from calco.nets.sealed import foreign, read_sealed, remove_leftovers, write_sealed
 from calco.records import ImageSpec, NetworkPlan
-from calco.runs import from_json, to_json, write_atomic
 
 SCHEMA = 1
 """Version of the model file's layout; raised when an older calco could not read it rightly."""

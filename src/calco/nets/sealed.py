@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calco.errors import CalcoError, Problem
-from calco.runs import from_json, sha256_of, to_json, write_atomic
+from calco.files import from_json, sha256_of, to_json, write_atomic
 
 
 @dataclass(frozen=True)

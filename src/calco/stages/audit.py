@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from calco.config import AuditConfig, DataConfig
 from calco.errors import CalcoError, Problem, printable
+from calco.files import sha256_of
 from calco.formats.truth import read_truth
 from calco.images.duplicates import find_twins, shared_scene, signature
 from calco.images.io import Pixels, read_pixels, to_input
 from calco.images.suspicions import name_ids, shared_background, suspect_facts, suspect_twins
 from calco.records import Audit, RleMask, Sample, SampleFacts, SampleIndex
-from calco.runs import sha256_of
 
 MAX_READERS = 8
 """Threads at most: each holds one image, and disks gain nothing from more."""

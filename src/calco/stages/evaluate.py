@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from calco.config import DataConfig, EvaluateConfig
 from calco.errors import CalcoError, Problem
+from calco.files import write_atomic
 from calco.formats.pairs import MaskPair, pair_masks
 from calco.formats.truth import read_truth
 from calco.images.io import header_size, read_image
@@ -31,7 +32,7 @@ from calco.records import (
     SampleIndex,
     Scores,
 )
-from calco.runs import RunDir, write_atomic
+from calco.runs import RunDir
 
 FOLDERS = "all"  # subset name of two scored folders, which know of no split
 POLARITY_IMAGES = 40  # enough to tell bright objects from dark ones

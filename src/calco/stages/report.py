@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from calco.config import Config
 from calco.errors import CalcoError, Problem
+from calco.files import write_atomic
 from calco.formats.pictures import trace_scored
 from calco.images.figures import Curve, draw_curve, draw_curves, draw_histogram
 from calco.images.overlays import data_uri, encode
@@ -28,7 +29,7 @@ from calco.records import (
     Split,
     SubsetSummary,
 )
-from calco.runs import RunDir, write_atomic
+from calco.runs import RunDir
 
 T = TypeVar("T")
 

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from calco.errors import CalcoError, Problem
+from calco.files import FORMULA_STARTS, atomic_file
 from calco.formats.rle import decode, encode, encode_objects
 from calco.formats.template import Template, long_cells, read_template, template_dialect
 from calco.images.io import IMAGE_SUFFIXES, read_pixels
 from calco.records import RleDialect
-from calco.runs import FORMULA_STARTS, atomic_file
 
 N_LISTED = 10
 

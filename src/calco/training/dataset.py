@@ -137,6 +137,8 @@ class TrainLoader:
             batch_sampler=self.order,
             num_workers=workers,
             persistent_workers=workers > 0,
+            # its own: drawing worker seeds from torch's would shift dropout after a resume
+            generator=torch.Generator().manual_seed(seed),
         )
 
     @property

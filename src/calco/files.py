@@ -1,0 +1,140 @@
+"""Files that matter: written whole or not at all, inert in spreadsheets, checked when read."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from calco.errors import CalcoError, Problem
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # texts that spreadsheets run as formulas
+
+T = TypeVar("T")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing and reading that gets its name only when the block succeeds.
+
+    The temporary file lies in the same folder, is fsynced and renamed; on failure the old file is
+    untouched and nothing is left over.
+    """
+    # a shortened name: the temporary must fit where the final name just does
+    temporary = path.with_name(f".{path.name[:32]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    # O_EXCL and O_NOFOLLOW: a planted link must not redirect the write; 0o666 keeps the umask
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        with os.fdopen(os.open(temporary, flags, 0o666), "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that its name never holds half of it; see ``atomic_file``."""
+    with atomic_file(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable, where the system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows cannot open folders; its renames are journalled
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV whole; cells a spreadsheet would run as a formula get a leading apostrophe."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_inert(cell) for cell in row] for row in rows)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read what ``write_csv`` wrote; every cell is text.
+
+    Raises:
+        CalcoError: When the file is missing or not UTF-8.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CalcoError(
+            Problem("FILE_READ", "cannot read the file", str(path), got=str(error))
+        ) from None
+    return [
+        {key: (value or "").removeprefix("'") for key, value in row.items() if key is not None}
+        for row in rows
+    ]
+
+
+def _inert(cell: object) -> object:
+    if isinstance(cell, str) and cell.startswith((*FORMULA_STARTS, "'")):
+        return "'" + cell
+    return f"{cell:.6g}" if isinstance(cell, float) else cell
+
+
+def to_json(record: object) -> str:
+    """Return a record as JSON; NaN becomes the text "NaN", so that it reads back."""
+    plain = TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="strings")).dump_json(
+        record, indent=2
+    )
+    return plain.decode() + "\n"
+
+
+def from_json(kind: type[T], text: str, where: str) -> T:
+    """Rebuild a record from its JSON.
+
+    Raises:
+        CalcoError: When the text does not describe such a record.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise _damaged(error, where) from None
+
+
+def from_rows(kind: type[T], rows: object, path: Path) -> tuple[T, ...]:
+    """Rebuild records from the rows of a CSV, whose cells are text.
+
+    Raises:
+        CalcoError: When a row does not describe such a record.
+    """
+    try:
+        return TypeAdapter(tuple[kind, ...]).validate_python(rows)  # type: ignore[valid-type]
+    except ValidationError as error:
+        raise _damaged(error, str(path)) from None
+
+
+def _damaged(error: ValidationError, where: str) -> CalcoError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return CalcoError(
+        Problem("RUN_FILE", f"{key}: {first['msg']}", where, do="restore it or train again")
+    )
