@@ -26,6 +26,8 @@ from calco.stages.split import split_samples
 from calco.stages.tune import tune_postprocess
 from calco.training.budget import Clock
 
+TRAINING_ONLY = ("FEW_SAMPLES", "MASK_ALL_EMPTY", "MASK_ALL_FULL")  # still worth scoring
+
 
 @dataclass
 class Listener:
@@ -140,8 +142,9 @@ def score_run(folder: RunDir, data: Path | None, subset: str, device: str = "aut
         part, groups = folder.load_split().part_and_groups(_subset(subset))
     else:
         audit = audit_samples(index_samples(data, config.data), config.data, config.audit)
-        if audit.errors:
-            raise CalcoError(*audit.errors)
+        errors = [p for p in audit.errors if p.code not in TRAINING_ONLY]
+        if errors:
+            raise CalcoError(*errors)
         part, subset = audit.index, data.name
         groups = tuple(s.group or s.id for s in part)
     maps = {subset: predict_maps(predictor, part, groups)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +25,7 @@ from calco.records import (
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 SHOWN_PROBLEMS = 20
+LOG_EVERY_S = 30.0  # a log file gets a line now and then instead of a bar
 
 
 class Terminal:
@@ -48,6 +50,7 @@ class Terminal:
             disable=verbosity < 0 or not (self.console.is_terminal or self.console.is_jupyter),
         )
         self.tasks: dict[str, TaskID] = {}
+        self.logged_at = time.monotonic()
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -73,6 +76,9 @@ class Terminal:
 
     def step(self, name: str, done: float, total: float, note: str = "") -> None:
         """Move the bar of one piece of work; at its end the bar goes."""
+        if self.bar.disable and time.monotonic() - self.logged_at > LOG_EVERY_S:
+            self.logged_at = time.monotonic()
+            self.say(f"{name:<9} {done / total:.0%}  {note}")
         if name not in self.tasks:
             self.tasks[name] = self.bar.add_task(name, total=total, note=note)
         self.bar.update(self.tasks[name], completed=done, total=total, note=note)
