@@ -72,7 +72,7 @@ def test_trace_scored_names_what_is_not_there(
 @pytest.mark.parametrize("n", [1, 2, 9])
 def test_samples_on_one_sheet(index: SampleIndex, n: int) -> None:
     sheet = Image.open(io.BytesIO(draw_samples(index, n)))
-    assert sheet.width == min(n, 3) * 416  # 2.6 inches at 160 dots
+    assert sheet.width == min(n, 3) * 312  # 2.6 inches at 120 dots
 
 
 def test_scored_images_on_one_sheet(index: SampleIndex, score: ImageScore, tmp_path: Path) -> None:

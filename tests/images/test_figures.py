@@ -83,7 +83,7 @@ def test_same_input_same_bytes() -> None:
 def test_sheet_grows_by_rows(count: int, rows: int) -> None:
     tile = np.full((20, 30, 3), 120, np.uint8)
     sheet = pixels(draw_sheet([(f"picture {n}", tile) for n in range(count)]))
-    assert sheet.shape[0] == rows * 448  # 2.8 inches at 160 dots
+    assert sheet.shape[0] == rows * 336  # 2.8 inches at 120 dots
 
 
 def test_captions_are_text_whatever_they_hold() -> None:
