@@ -186,3 +186,27 @@ def test_resized_averages_areas_and_takes_the_nearest_mask_pixel() -> None:
 
 def test_one_channel_stays_one_channel_when_resized() -> None:
     assert resized(noise(9, 7, 1), np.zeros((9, 7), np.uint8), 16)[0].shape == (16, 16, 1)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5, 13])
+@pytest.mark.parametrize("size", [5, 64])  # areas averaged, and pixels interpolated
+def test_every_channel_is_resized_as_if_alone(channels: int, size: int) -> None:
+    image, mask = noise(30, 40, channels), np.zeros((30, 40), np.uint8)
+    together = resized(image, mask, size)[0]
+    assert together.shape == (size, size, channels)
+    for channel in range(channels):
+        alone = resized(image[..., channel : channel + 1], mask, size)[0]
+        np.testing.assert_allclose(together[..., channel], alone[..., 0], atol=1, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [5, 13])
+def test_many_channels_are_augmented_at_any_strength(channels: int) -> None:
+    image = np.repeat(noise(40, 50, 1), channels, axis=2)
+    mask = (image[..., 0] > 127).astype(np.uint8)
+    untinted = [augment(image, mask, 32, 0.0, generator_for(s, 0, 0))[0] for s in range(5)]
+    assert all((crop == crop[..., :1]).all() for crop in untinted)  # no channel is left behind
+    for seed in range(40):  # enough for warp, blur, grain and negative
+        crop, _ = augment(image, mask, 32, 1.0, generator_for(seed, 0, 0))
+        assert crop.shape == (32, 32, channels)
+        means = crop.mean(axis=(0, 1))  # one per channel, told apart by tints of up to +-8 %
+        assert np.ptp(means) <= 0.16 * 255 + 1

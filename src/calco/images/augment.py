@@ -90,7 +90,13 @@ def resized(
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     # Plain INTER_NEAREST rounds down and shifts the mask by up to half a source pixel.
     small = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
-    return cv2.resize(image, size, interpolation=method).reshape(*size, -1), small
+    # OpenCV averages areas of four channels at most
+    parts = np.split(image, range(4, image.shape[2], 4), axis=2)
+    resized_parts = [
+        cv2.resize(np.ascontiguousarray(part), size, interpolation=method).reshape(*size, -1)
+        for part in parts
+    ]
+    return np.concatenate(resized_parts, axis=2), small  # (size_px, size_px, C)
 
 
 def _draw_linear(strength: float, rng: np.random.Generator) -> NDArray[np.float64]:
