@@ -106,7 +106,7 @@ def test_the_image_folder_itself_proposes_its_parent(tmp_path: Path) -> None:
     [
         ((), "no files", "give the folder that holds the data"),
         (("a.nii.gz", "b.nii.gz"), "2 .gz", "unpack the archive first"),
-        (("images/a.gif",), "images (1 .gif)", "give the folder"),
+        (("images/a.psd",), "images (1 .psd)", "give the folder"),
     ],
 )
 def test_nothing_that_looks_like_images(

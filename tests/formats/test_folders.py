@@ -191,7 +191,7 @@ def test_no_name_in_common_shows_names_of_both(tmp_path: Path) -> None:
 
 
 def test_masks_of_a_kind_that_is_not_read(tmp_path: Path) -> None:
-    touch(tmp_path, "images/foo.png", "masks/foo.gif")
-    with pytest.raises(CalcoError, match=r"NO_MASKS\] masks: .*1 \.gif") as caught:
+    touch(tmp_path, "images/foo.png", "masks/foo.psd")
+    with pytest.raises(CalcoError, match=r"NO_MASKS\] masks: .*1 \.psd") as caught:
         read(tmp_path)
     assert len(caught.value.problems) == 1

@@ -66,7 +66,7 @@ def test_empty_object_folder_is_an_empty_mask_with_a_note(tmp_path: Path) -> Non
 def test_object_folder_with_other_files_is_not_empty(tmp_path: Path) -> None:
     sample(tmp_path, "a")
     sample(tmp_path, "b", n_objects=0)
-    touch(tmp_path, "b/masks/1.gif")
+    touch(tmp_path, "b/masks/1.psd")
     reading = read(tmp_path)
     assert objects(reading) == {"a": 2}
     assert reading.problems[0].code == "NO_MASKS"

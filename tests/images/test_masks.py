@@ -17,7 +17,7 @@ from PIL import Image
 
 from calco.config import DataConfig
 from calco.errors import CalcoError, Problem
-from calco.images.mask_files import MASK_SUFFIXES, read_mask_file
+from calco.images.mask_files import MASK_SUFFIXES, read_mask_file, read_mask_pixels
 from calco.images.mask_tallies import count_values
 from calco.images.masks import detect_code
 from calco.records.data import FileMask, MaskCode, ObjectMasks, RleDialect, RleMask
@@ -134,8 +134,15 @@ def palette_mask(path: Path, indices: NDArray[np.uint8], colors: list[int]) -> P
     return path
 
 
-def test_palette_of_two(tmp_path: Path) -> None:
-    path = palette_mask(tmp_path / "a.png", SHAPE.astype(np.uint8), [0, 0, 0, 128, 0, 0])
+def test_gif_masks(tmp_path: Path) -> None:
+    # as Carvana ships them: one bit, black and white in the palette
+    path = palette_mask(tmp_path / "a.gif", SHAPE.astype(np.uint8), [0, 0, 0, 255, 255, 255])
+    assert check_clean(path, "color").color == (255, 255, 255)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.gif"])
+def test_palette_of_two(tmp_path: Path, name: str) -> None:
+    path = palette_mask(tmp_path / name, SHAPE.astype(np.uint8), [0, 0, 0, 128, 0, 0])
     assert check_clean(path, "color").color == (128, 0, 0)
 
 
@@ -476,6 +483,30 @@ def test_broken_arrays_are_refused(tmp_path: Path) -> None:
 
 def test_npy_is_a_mask_suffix() -> None:
     assert {".npy", ".png"} <= MASK_SUFFIXES
+
+
+def test_real_numbers_with_transparency_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    data = np.dstack([SHAPE.astype(np.float32)] * 3 + [np.ones(SHAPE.shape, np.float32)])
+    data[0, 0, 3] = 0.25
+    tifffile.imwrite(path, data, photometric="rgb", extrasamples=["unassalpha"])
+    pixels = read_mask_pixels(path)
+    assert_array_equal(np.asarray(pixels.values), SHAPE)
+    assert_array_equal(np.flatnonzero(~np.asarray(pixels.opaque)), [0])
+
+
+def test_real_numbers_are_no_colours(tmp_path: Path) -> None:
+    data = SHAPE[..., None] * np.array([1, 0.5, 0], np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="rgb")
+    problem = fault(lambda: read_mask_pixels(tmp_path / "a.tif"))
+    assert (problem.code, problem.got) == ("MASK_CHANNELS", "3 channels of float32")
+
+
+def test_masks_of_several_frames_are_refused_without_naming_a_setting(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((8, 8), v, np.uint8)) for v in (0, 255)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    problem = fault(lambda: read_mask_pixels(tmp_path / "a.gif"))
+    assert (problem.code, problem.do) == ("IMG_FRAMES", "save one mask per file")
 
 
 def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

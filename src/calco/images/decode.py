@@ -1,6 +1,6 @@
 """From a file of unknown honesty to the values it stores.
 
-The content decides the format, never the suffix, and only five readers exist. Everything that can
+The content decides the format, never the suffix, and only six readers exist. Everything that can
 be refused from the header is refused before a pixel is decoded; what is decoded is decoded to the
 last byte, so half a file fails here and not as a grey rectangle in training.
 """
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
@@ -39,7 +40,7 @@ def read_stored(path: Path, max_megapixels: float, frame: int | None = None) -> 
     """Decode a whole image file.
 
     Args:
-        path: PNG, JPEG, TIFF, BMP or WEBP under any name.
+        path: PNG, JPEG, TIFF, BMP, WEBP or GIF under any name.
         max_megapixels: Largest image decoded, checked from the header; more than four channels
             count in proportion.
         frame: Which frame of an animated or multi-page file; None refuses those.
@@ -87,6 +88,8 @@ def _open(path: Path, kind: Format) -> ImageFile.ImageFile:
             return BmpImageFile(path)
         case "WEBP":
             return WebPImageFile(path)
+        case "GIF":
+            return GifImageFile(path)
         case _:
             assert_never(kind)
 

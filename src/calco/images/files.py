@@ -10,7 +10,7 @@ from typing import Literal
 
 from calco.errors import CalcoError, Problem
 
-Format = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP"]
+Format = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF"]
 
 _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -20,6 +20,8 @@ _MAGIC: tuple[tuple[bytes, Format], ...] = (
     (b"II+\x00", "TIFF"),
     (b"MM\x00+", "TIFF"),
     (b"BM", "BMP"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
 )
 _SUFFIXES: dict[str, Format] = {
     ".png": "PNG",
@@ -31,12 +33,12 @@ _SUFFIXES: dict[str, Format] = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
     ".webp": "WEBP",
+    ".gif": "GIF",
 }
 IMAGE_SUFFIXES = frozenset(_SUFFIXES)
 """Names worth opening as images; what they hold is decided by their content."""
 
 _STRANGERS = (
-    (b"GIF8", "a GIF"),
     (b"%PDF", "a PDF"),
     (b"%!PS", "PostScript"),
     (b"SIMPLE  =", "FITS"),
@@ -72,7 +74,7 @@ def sniff(path: Path) -> Format:
             f"not an image calco reads; it looks like {_guess(head)}",
             str(path),
             got=f"first bytes {head[:16]!r}",
-            expected="PNG, JPEG, TIFF, BMP or WEBP",
+            expected="PNG, JPEG, TIFF, BMP, WEBP or GIF",
             do="convert it to PNG, or download it again if it should be an image",
         )
     )

@@ -84,7 +84,7 @@ def read_pixels(path: Path, *, max_megapixels: float = 100, frame: int | None = 
     when nothing is transparent; EXIF orientation is applied.
 
     Args:
-        path: PNG, JPEG, TIFF, BMP or WEBP under any name.
+        path: PNG, JPEG, TIFF, BMP, WEBP or GIF under any name.
         max_megapixels: Largest image decoded, checked from the header.
         frame: Which frame of a multi-frame file; None refuses those.
 
@@ -95,7 +95,7 @@ def read_pixels(path: Path, *, max_megapixels: float = 100, frame: int | None = 
     values, notes = _without_palette(stored), stored.notes
     if values.dtype == bool:
         values = values.astype(np.uint8) * 255
-    if stored.has_alpha or (stored.palette is not None and values.shape[-1] == 4):
+    if stored.has_alpha or (stored.palette is not None and values.shape[2:] == (4,)):
         values, composited = _composite(values)
         notes += ("transparency composited on black",) if composited else ()
     return Pixels(np.ascontiguousarray(values), stored.mode, notes, stored.orientation)
@@ -158,7 +158,7 @@ def choose_spec(paths: Sequence[Path], config: DataConfig) -> ImageSpec:
     """Decide once for a data set how its images become uint8 input.
 
     Channels: the setting, else 3 when any sampled image is really coloured (RGB files with three
-    equal channels count as grey), else 1; images of 2, 4 or more channels keep them.
+    equal channels count as grey), else 1; when most have 2, 4 or more channels, that number.
     Range: [0, 255] for 8-bit. Deeper data take a natural range (12 bit: [0, 4095]) when the sampled
     0.1 to 99.9 percentiles fill half of it, else those percentiles widened to two digits: what a
     camera leaves unused would cost grey levels, and 12-bit data would look black in 16 bits. A mix
@@ -172,11 +172,8 @@ def choose_spec(paths: Sequence[Path], config: DataConfig) -> ImageSpec:
     spec = ImageSpec(max_megapixels=config.max_megapixels, frame=config.frame)
     if not looks:
         return replace(spec, channels=config.channels or 3)
-    counts = Counter(look.channels for look in looks)
-    own = [c for c in counts if c not in (1, 3)]
-    if own:
-        channels = max(own, key=lambda c: counts[c])
-    else:
+    channels = Counter(look.channels for look in looks).most_common(1)[0][0]
+    if channels in (1, 3):
         channels = config.channels or (3 if any(look.coloured for look in looks) else 1)
     low, high = _input_range(looks)
     return replace(spec, channels=channels, low=low, high=high)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -51,7 +51,14 @@ def read_mask_pixels(path: Path, max_megapixels: float = 100) -> MaskPixels:
         return MaskPixels(_read_npy(path, max_megapixels))
     if head.startswith((_PICKLE_OPCODE, b"PK\x03\x04")):
         raise _unsafe(path, "is a pickle or an archive of pickles (.npz, .pt)")
-    stored = read_stored(path, max_megapixels)
+    try:
+        stored = read_stored(path, max_megapixels)
+    except CalcoError as error:
+        # data.frame chooses among the frames of an image; which one its mask is of, nothing says
+        do = "save one mask per file"
+        raise CalcoError(
+            *(replace(p, do=do) if p.code == "IMG_FRAMES" else p for p in error.problems)
+        ) from None
     if stored.orientation != 1:
         raise CalcoError(
             Problem(
@@ -210,7 +217,7 @@ def _split_channels(values: NDArray[Any], has_alpha: bool, path: Path) -> MaskPi
     opaque = None
     if has_alpha:
         alpha, values = values[..., -1], values[..., :-1]
-        opaque = alpha > np.iinfo(alpha.dtype).max / 2
+        opaque = alpha > (np.iinfo(alpha.dtype).max / 2 if alpha.dtype.kind == "u" else 0.5)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
     if values.ndim == 2:
@@ -228,8 +235,22 @@ def _split_channels(values: NDArray[Any], has_alpha: bool, path: Path) -> MaskPi
     red, green, blue = (values[..., i] for i in range(3))
     if np.array_equal(red, green) and np.array_equal(green, blue):
         return MaskPixels(np.ascontiguousarray(red), None, opaque)
-    eight_bits = values if values.dtype == np.uint8 else (values.astype(np.uint32) >> 8)
-    return MaskPixels(None, _packed(eight_bits.astype(np.uint8)), opaque)
+    match values.dtype.name:
+        case "uint8":
+            return MaskPixels(None, _packed(values), opaque)
+        case "uint16":
+            return MaskPixels(None, _packed((values >> 8).astype(np.uint8)), opaque)
+        case other:  # reals have no agreed range that would make them colours
+            raise CalcoError(
+                Problem(
+                    "MASK_CHANNELS",
+                    "mask has colours of a type that is no colour",
+                    str(path),
+                    got=f"3 channels of {other}",
+                    expected="8- or 16-bit colours, or one channel",
+                    do="save it as 8-bit PNG",
+                )
+            )
 
 
 def _unsafe(path: Path, what: str) -> CalcoError:

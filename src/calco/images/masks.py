@@ -111,7 +111,7 @@ def _detected_values(counts: Mapping[float, int], tallies: Sequence[Tally], wher
         case [low, high] if natural:
             code = MaskCode("values", values=(int(high),), background=(int(low),))
             return code, (faults.no_zero(int(low), int(high), where),) if low else ()
-        case [low, *_, high] if len(found) == 2:
+        case [low, high]:
             return MaskCode("threshold", threshold=(low + high) / 2), ()
     if (between := pixels_between_ends(counts)) is not None:
         return MaskCode("threshold", threshold=127), (faults.smeared(between, counts, where),)
