@@ -190,6 +190,26 @@ def test_no_name_in_common_shows_names_of_both(tmp_path: Path) -> None:
     assert problem.got == "images 'foo.png'; masks 'bar.png'"
 
 
+@pytest.mark.parametrize("name", ["masks/foo.npy", "masks/foo_mask.npy", "train/foo_mask.npy"])
+def test_masks_may_be_arrays(tmp_path: Path, name: str) -> None:
+    folder = "train" if name.startswith("train") else "images"
+    touch(tmp_path, f"{folder}/foo.png", f"{folder}/bar.png", name, name.replace("foo", "bar"))
+    assert set(truths(read(tmp_path))) == {"foo", "bar"}
+
+
+def test_arrays_beside_images_are_not_taken_for_masks(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "images/a.npy", "masks/a.png", "features/a.npy")
+    assert truths(read(tmp_path)) == {"a": "a.png"}
+    assert found(tmp_path).alone == ()
+
+
+def test_a_mask_twice_as_image_and_array_is_a_fault(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "images/b.png", "masks/a.png", "masks/a.npy", "masks/b.npy")
+    reading = read(tmp_path)
+    assert truths(reading) == {"b": "b.npy"}
+    assert [(p.code, p.got) for p in reading.problems] == [("DUP_MASK", "masks/a.npy, masks/a.png")]
+
+
 def test_masks_of_a_kind_that_is_not_read(tmp_path: Path) -> None:
     touch(tmp_path, "images/foo.png", "masks/foo.psd")
     with pytest.raises(CalcoError, match=r"NO_MASKS\] masks: .*1 \.psd") as caught:

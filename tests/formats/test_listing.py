@@ -29,6 +29,13 @@ def test_lists_folders_parents_first_with_image_files_and_the_rest(tmp_path: Pat
     assert listing.problems == ()
 
 
+def test_arrays_count_as_other_files_that_may_be_masks(tmp_path: Path) -> None:
+    touch(tmp_path, "b.png", "a.NPY", "c.npz")
+    (folder,) = list_data(tmp_path).folders
+    assert (folder.others, [p.name for p in folder.files]) == ({".npy": 1, ".npz": 1}, ["b.png"])
+    assert [p.name for p in folder.masks] == ["a.NPY", "b.png"]
+
+
 def test_litter_is_counted_not_listed(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", ".DS_Store", "Thumbs.db", "._a.png", "__MACOSX/a.png", ".git/b.png")
     listing = list_data(tmp_path)

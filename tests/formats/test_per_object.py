@@ -43,6 +43,11 @@ def test_each_folder_is_a_sample_named_after_it(tmp_path: Path) -> None:
     assert reading.problems == ()
 
 
+def test_objects_may_be_arrays(tmp_path: Path) -> None:
+    touch(tmp_path, "s1/images/photo.png", "s1/masks/1.npy", "s1/masks/2.png")
+    assert objects(read(tmp_path)) == {"s1": 2}
+
+
 def test_image_directly_in_the_samples_folder(tmp_path: Path) -> None:
     touch(tmp_path, "s1/photo.png", "s1/masks/1.png", "s1/masks/2.png")
     assert objects(read(tmp_path)) == {"s1": 2}

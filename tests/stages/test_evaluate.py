@@ -190,6 +190,15 @@ class TestEvaluateFolders:
         assert scores.summaries["all"] == summarise(scores.images, CONFIG.bootstrap)
         assert scores.summaries["all"].dice_mean == 0.75
 
+    def test_arrays_are_masks_too(self, folders: tuple[Path, Path]) -> None:
+        pred, true = folders
+        np.save(true / "s1/b_mask.npy", square(7))
+        (true / "s1/b_mask.png").unlink()
+        np.save(pred / "d.npy", square(7) * np.uint8(255))
+        np.save(true / "d.npy", square(7))
+        dices = {s.id: s.dice for s in evaluate_folders(pred, true, CONFIG, DATA).images}
+        assert dices == {"a_mask": 1, "c_mask": 1, "d": 1, "s1/b_mask": 0.25}
+
     def test_agrees_with_evaluate_on_the_masks_it_wrote(self, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
         maps = []

@@ -35,6 +35,11 @@ class PlacedFolder:
         """Path below the root."""
         return self.folder.where
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What counts in a folder of its role: images, or whatever can be masks."""
+        return self.folder.masks if self.place.role == "mask" else self.folder.files
+
 
 @dataclass(frozen=True)
 class FolderPair:
@@ -107,7 +112,7 @@ def find_pairs(listing: Listing, config: DataConfig) -> FolderPairs:
             pairs += _pairs_by(rule, images, masks, strict=number == 0)
             images, masks = _left(images, pairs), _left(masks, pairs)
     pairs += [FolderPair(p, p) for p in images + masks if _has_flat_pairs(p.folder)]
-    alone = [p for p in _left(images + masks, pairs) if p.folder.files]
+    alone = [p for p in _left(images + masks, pairs) if p.files]
     return FolderPairs(tuple(sorted(pairs, key=lambda pair: pair.images.where)), tuple(alone))
 
 
@@ -126,7 +131,7 @@ def place_folders(listing: Listing, config: DataConfig) -> list[PlacedFolder]:
     if config.masks is not None and not config.masks.lower().endswith(".csv"):
         given["mask"] = setting_parts(listing, config.masks, "data.masks")
     placed = [PlacedFolder(f, place) for f in listing.folders if (place := _place(f, given))]
-    return [p for p in placed if p.folder.files or (p.place.role and not p.folder.n_folders)]
+    return [p for p in placed if p.files or (p.place.role and not p.folder.n_folders)]
 
 
 def setting_parts(listing: Listing, value: str, setting: str) -> tuple[str, ...]:
@@ -140,7 +145,7 @@ def setting_parts(listing: Listing, value: str, setting: str) -> tuple[str, ...]
         path = path.relative_to(listing.root.absolute().as_posix())
     if any(folder.parts == path.parts for folder in listing.folders):
         return path.parts
-    known = [folder.where for folder in listing.folders if folder.files]
+    known = [folder.where for folder in listing.folders if folder.masks]
     near = difflib.get_close_matches(value, known, n=1)
     raise CalcoError(
         Problem(
@@ -219,7 +224,7 @@ def _is_not_test(placed: PlacedFolder) -> bool:
 
 
 def _has_files(placed: PlacedFolder) -> bool:
-    return bool(placed.folder.files)
+    return bool(placed.files)
 
 
 def _ambiguous(images: Sequence[PlacedFolder], masks: Sequence[PlacedFolder]) -> CalcoError:
@@ -238,7 +243,13 @@ def _ambiguous(images: Sequence[PlacedFolder], masks: Sequence[PlacedFolder]) ->
 
 
 def _has_flat_pairs(folder: Folder) -> bool:
-    return bool(match_files(*split_by_name(folder.files)).pairs)
+    return bool(_match_flat(folder).pairs)
+
+
+def _match_flat(folder: Folder) -> Matches:
+    """Match within one folder, where only a word in its name makes a file a mask."""
+    images, masks = split_by_name(folder.files)
+    return match_files(images, masks + split_by_name(folder.arrays)[1])
 
 
 # --- reading
@@ -277,7 +288,7 @@ def read_pairs(layout: FolderPairs, listing: Listing, config: DataConfig) -> Rea
 def report_alone(alone: Sequence[PlacedFolder]) -> list[Problem]:
     """Say which folders of images or masks are not used; a test part without masks is usual."""
     tests = [p.where for p in alone if p.place.subset == "test" and p.place.role != "mask"]
-    rest = [f"{p.where} ({counted(len(p.folder.files), 'image')})" for p in alone]
+    rest = [f"{p.where} ({counted(len(p.files), 'image')})" for p in alone]
     rest = [name for name, p in zip(rest, alone, strict=True) if p.where not in tests]
     problems = []
     if tests:
@@ -308,17 +319,18 @@ def _sample(image: Path, top: Path, mask: FileMask | None, pair: FolderPair) -> 
 
 def _match_pair(pair: FolderPair) -> Matches:
     if pair.is_flat:
-        return match_files(*split_by_name(pair.images.folder.files))
-    return match_files(pair.images.folder.files, pair.masks.folder.files)
+        return _match_flat(pair.images.folder)
+    return match_files(pair.images.folder.files, pair.masks.folder.masks)
 
 
 def _no_pairs(pair: FolderPair) -> Problem:
     images, masks = pair.images.folder, pair.masks.folder
-    if not masks.files:
+    if not masks.masks:
         seen = name_some([f"{n} {suffix}" for suffix, n in masks.others.items()]) or "nothing"
         do = "convert the masks to PNG"
         return Problem("NO_MASKS", "the mask folder has no masks", masks.where, seen, do=do)
-    names = [name_some([repr(p.name) for p in f.files], most=2) for f in (images, masks)]
+    found = images.files, masks.masks
+    names = [name_some([repr(path.name) for path in paths], most=2) for paths in found]
     return Problem(
         "NO_PAIRS",
         "no mask has the name of an image",

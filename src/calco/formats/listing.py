@@ -9,6 +9,7 @@ from pathlib import Path
 
 from calco.errors import CalcoError, Problem
 from calco.images.io import IMAGE_SUFFIXES, is_junk
+from calco.images.mask_files import MASK_SUFFIXES
 
 MAX_DEPTH = 12
 """Levels below the root; deeper trees are somebody's disk, not a data set."""
@@ -24,17 +25,24 @@ class Folder:
         files: Files named as images, sorted.
         others: How many other files, by suffix.
         n_folders: Folders directly in it.
+        arrays: Those of the others that can be masks: plain ``.npy`` arrays, sorted.
     """
 
     parts: tuple[str, ...]
     files: tuple[Path, ...]
     others: Mapping[str, int] = field(default_factory=dict)
     n_folders: int = 0
+    arrays: tuple[Path, ...] = ()
 
     @property
     def where(self) -> str:
         """Path below the root, with forward slashes."""
         return "/".join(self.parts) or "."
+
+    @property
+    def masks(self) -> tuple[Path, ...]:
+        """What can be masks: images and arrays, sorted."""
+        return tuple(sorted(self.files + self.arrays))
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,7 @@ class _Walk:
     ) -> Iterator[Folder]:
         """Yield a folder and those below; ``trail`` holds the real paths above, against loops."""
         files: list[Path] = []
+        arrays: list[Path] = []
         others: Counter[str] = Counter()
         below: list[tuple[Path, Path]] = []
         for name in self._names(path):
@@ -112,13 +121,15 @@ class _Walk:
                 below.append((child, real))
             elif self._is_special(child, real):
                 continue
-            elif child.suffix.lower() in IMAGE_SUFFIXES:
+            elif (suffix := child.suffix.lower()) in IMAGE_SUFFIXES:
                 files.append(child)
             else:
-                others[child.suffix.lower() or "without extension"] += 1
-                if child.suffix.lower() == ".csv":
+                others[suffix or "without extension"] += 1
+                if suffix in MASK_SUFFIXES:
+                    arrays.append(child)
+                elif suffix == ".csv":
                     self.tables.append(child)
-        yield Folder(parts, tuple(files), others, len(below))
+        yield Folder(parts, tuple(files), others, len(below), tuple(arrays))
         for child, real in below:
             if self._may_enter(child, real, trail):
                 yield from self.folder(child, (*parts, child.name), (*trail, real))

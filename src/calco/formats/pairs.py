@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calco.errors import CalcoError, Problem
-from calco.images.io import IMAGE_SUFFIXES, is_junk
+from calco.images.io import is_junk
+from calco.images.mask_files import MASK_SUFFIXES
 
 _MASK_ENDING = re.compile(
     r"[-_. ](mask|masks|gt|label|labels|seg|segmentation|pred|prediction|truth)$", re.IGNORECASE
@@ -77,7 +78,7 @@ def _masks_below(folder: Path) -> Mapping[str, Path]:
         raise CalcoError(Problem("IO_MISSING", "no such folder", str(folder), do="check the path"))
     files: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not is_junk(path):
+        if path.suffix.lower() in MASK_SUFFIXES and path.is_file() and not is_junk(path):
             name = path.relative_to(folder).with_suffix("").as_posix()
             files[unicodedata.normalize("NFC", name)].append(path)
     if not files:

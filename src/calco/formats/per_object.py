@@ -54,7 +54,7 @@ def read_objects(layout: ObjectFolders, listing: Listing, config: DataConfig) ->
         if fault := _fault(pair):
             problems.append(fault)
             continue
-        image, masks = pair.images.folder.files[0], pair.masks.folder.files
+        image, masks = pair.images.folder.files[0], pair.masks.folder.masks
         n_empty += not masks
         samples.append(
             Sample(_id(pair.images), image, ObjectMasks(masks), subset=pair.place.subset)
@@ -76,7 +76,7 @@ def read_objects(layout: ObjectFolders, listing: Listing, config: DataConfig) ->
 
 
 def _is_sample(pair: FolderPair) -> bool:
-    images, masks = pair.images.folder.files, pair.masks.folder.files
+    images, masks = pair.images.folder.files, pair.masks.folder.masks
     own = pair.images.place.above or pair.images.place.below
     return (
         bool(own) and not pair.is_flat and len(images) == 1 and not match_files(images, masks).pairs
@@ -89,7 +89,7 @@ def _fault(pair: FolderPair) -> Problem | None:
         names = name_some([path.name for path in images.files])
         what = "a sample's folder must hold one image"
         return Problem("OBJECT_IMAGE", what, images.where, names, "1 image", "move the others away")
-    if not masks.files and masks.others:
+    if not masks.masks and masks.others:
         seen = name_some([f"{n} {suffix}" for suffix, n in masks.others.items()])
         return Problem("NO_MASKS", "no mask can be read", masks.where, seen, do="convert to PNG")
     return None

@@ -18,7 +18,7 @@ from calco.errors import CalcoError, Problem
 from calco.files import write_atomic
 from calco.formats.pairs import MaskPair, pair_masks
 from calco.formats.truth import read_truth
-from calco.images.io import header_size, read_image
+from calco.images.io import read_image
 from calco.images.masks import detect_code
 from calco.images.otsu import otsu_mask
 from calco.inference.maps import ProbMap
@@ -116,10 +116,12 @@ def evaluate_folders(pred: Path, truth: Path, config: EvaluateConfig, data: Data
     images: list[ImageScore] = []
     for pair in pairs:
         try:
-            size = _common_size(pair)
-            pred_mask = read_truth(FileMask(pair.pred), pred_code, size, data.max_megapixels)
-            true_mask = read_truth(FileMask(pair.true), true_code, size, data.max_megapixels)
             group = _group(pair.id, data.group)
+            pred_mask, true_mask = (
+                read_truth(FileMask(path), code, max_megapixels=data.max_megapixels)
+                for path, code in ((pair.pred, pred_code), (pair.true, true_code))
+            )
+            _require_same_size(pair.id, pred_mask, true_mask)
         except CalcoError as error:
             problems += error.problems
             continue
@@ -188,20 +190,18 @@ def _errors(problems: Sequence[Problem]) -> list[Problem]:
     return [problem for problem in problems if problem.severity == "error"]
 
 
-def _common_size(pair: MaskPair) -> tuple[int, int]:
-    pred, true = header_size(pair.pred), header_size(pair.true)
-    if pred != true:
+def _require_same_size(name: str, pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> None:
+    if pred.shape != true.shape:
         raise CalcoError(
             Problem(
                 "MASK_SIZE",
                 "prediction and truth differ in size (H x W)",
-                pair.id,
-                got=f"{pred[0]} x {pred[1]}",
-                expected=f"{true[0]} x {true[1]}",
+                name,
+                got=f"{pred.shape[0]} x {pred.shape[1]}",
+                expected=f"{true.shape[0]} x {true.shape[1]}",
                 do="predict at the original resolution",
             )
         )
-    return true
 
 
 def _group(name: str, pattern: str | None) -> str:
@@ -214,6 +214,13 @@ def _group(name: str, pattern: str | None) -> str:
         raise CalcoError(Problem("CONFIG_VALUE", what, got=pattern, do="correct it")) from None
     if match is None or not match.groups():
         raise CalcoError(
-            Problem("GROUP_MISSING", "data.group finds no group in the name", name, got=pattern)
+            Problem(
+                "GROUP_MISSING",
+                "data.group finds no group in the name",
+                name,
+                got=pattern,
+                expected=r"a group in parentheses that fits, such as ^(s\d+)_",
+                do="correct data.group",
+            )
         )
     return match.group(1)
