@@ -36,6 +36,7 @@ from calco.training.validate import (
 
 MAX_BAD_STEPS = 10  # NaN once is a bad batch, ten times in a row a broken training
 SAVE_EVERY_S = 60.0  # work lost to a kill, at most
+PROBE_EVERY_S = 10.0  # between measurements of what tuning and test will take
 VALIDATION_SLICE = 0.03  # of fit's time for one validation; larger parts are validated by sample
 
 
@@ -130,12 +131,11 @@ class Trainer:
         self.began_s = clock.elapsed_s
         self.validated_at_s = self.saved_at_s = self.began_s
         self.stopped_because = ""
-        per_px_s = seconds_per_px(self._predictor(), loaders.validation)
-        self.validation_s = per_px_s * sum(s.mask.size for s in loaders.validation)
-        clock.reserve_for(self.validation_s, loaders.pixel_ratio)
+        self.validated = loaders.validation
+        per_px_s = self._probe()
         allowance_s = VALIDATION_SLICE * clock.fit_left_s
         self.validated = affordable(loaders.validation, per_px_s, allowance_s)
-        self.validation_s = per_px_s * sum(s.mask.size for s in self.validated)
+        self._probe()
 
     # --- train ---------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class Trainer:
             self.stepping_s += time.perf_counter() - began
             self.batches_done += 1
             watch.on_step(self._progress(loss))
-            if self.stop.by or self.clock.fit_left_s <= self.validation_s:
+            if self.stop.by or self._time_is_up():
                 return
 
     def _train_step(self, batch: Batch) -> float:
@@ -204,7 +204,7 @@ class Trainer:
             self._save(best=not self.monitor.best_epoch and self.step > 0)
             self.stopped_because = f"stopped by {self.stop.by}"
             return
-        out_of_time = self.clock.fit_left_s <= self.validation_s
+        out_of_time = self._time_is_up()
         last = out_of_time or len(self.history) + 1 >= self.plan.epochs
         due = self._validation_is_due() or last
         validation = self._validate() if due else NOT_VALIDATED
@@ -233,7 +233,7 @@ class Trainer:
         self.validating_s += self.validation_s
         whole_s = self.validation_s * len(self.loaders.validation) / len(self.validated)
         self.clock.reserve_for(whole_s, self.loaders.pixel_ratio)
-        self.validated_at_s = self.clock.elapsed_s
+        self.validated_at_s = self.probed_at_s = self.clock.elapsed_s
         return result
 
     def _validation_is_due(self) -> bool:
@@ -242,6 +242,24 @@ class Trainer:
             return True  # every epoch: a clock would make the choice of the best irreproducible
         since_s = self.clock.elapsed_s - self.validated_at_s
         return self.validation_s <= self.config.fit.validation_share * since_s
+
+    def _probe(self) -> float:
+        """Measure prediction and set aside what comes after training; return seconds per pixel."""
+        per_px_s = seconds_per_px(self._predictor(), self.loaders.validation)
+        self.network.train()
+        whole_s = per_px_s * sum(s.mask.size for s in self.loaders.validation)
+        self.validation_s = per_px_s * sum(s.mask.size for s in self.validated)
+        self.clock.reserve_for(whole_s, self.loaders.pixel_ratio)
+        self.probed_at_s = self.clock.elapsed_s
+        return per_px_s
+
+    def _time_is_up(self) -> bool:
+        """Whether only validation, tuning, test and report still fit into the budget."""
+        if self.clock.fit_left_s > self.validation_s:
+            return False
+        if self.clock.elapsed_s - self.probed_at_s > PROBE_EVERY_S:
+            self._probe()  # the machine may have been busy when it was measured last
+        return self.clock.fit_left_s <= self.validation_s
 
     def _predictor(self) -> Predictor:
         return Predictor(self._kept(), self._card(), Postprocess(), str(self.fabric.device))

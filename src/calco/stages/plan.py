@@ -13,6 +13,8 @@ from calco.records import Audit, NetworkPlan, Plan, SampleFacts, Split
 BUDGETED_EPOCHS = 100_000  # never reached: the clock ends training first
 UNBUDGETED_STEPS = 3_000  # some twenty minutes of the default network on two cores
 CROP_PX = 128  # many cheap steps beat few dear ones on a processor
+SHORT_CROP_PX = 96  # 86 steps instead of 30 in a minute on two cores: Dice 0.896, not 0.783
+SHORT_BUDGET_S = 200.0
 STRIDE_PX = 32  # of the deepest features of either network
 BATCH = 16
 _LOSS_REASONS: dict[LossName, str] = {
@@ -51,7 +53,7 @@ def make_plan(audit: Audit, split: Split, config: Config) -> Plan:
     network = _plan_network(config, split.index.spec.channels, choices)
     fit, pretrained = config.fit, network.family == "encoder_unet" and network.pretrained
     take = choices.take
-    crop_px = take("crop_px", fit.crop_px, *_crop(facts))
+    crop_px = take("crop_px", fit.crop_px, *_crop(facts, config.budget_s))
     batch = take("batch", fit.batch, BATCH, "many cheap steps; enough images for batch statistics")
     choices.reasons["resize_px"] = (
         "given by the user" if fit.resize_px else "original resolution keeps thin and small objects"
@@ -110,18 +112,21 @@ def _plan_network(config: Config, channels: int, choices: _Choices) -> NetworkPl
     )
 
 
-def _crop(facts: list[SampleFacts]) -> tuple[int, str]:
+def _crop(facts: list[SampleFacts], budget_s: float | None) -> tuple[int, str]:
     """Return the crop side and why; no larger than typical images need."""
+    short = budget_s is not None and budget_s < SHORT_BUDGET_S
+    most = SHORT_CROP_PX if short else CROP_PX
     side = int(median(min(f.height, f.width) for f in facts))
     fitting = max(STRIDE_PX, -(-side // STRIDE_PX) * STRIDE_PX)
-    if fitting < CROP_PX:
+    if fitting < most:
         return fitting, f"images are about {side} px: one crop covers them"
-    return CROP_PX, "many cheap steps beat few dear ones"
+    return most, "many cheap steps beat few dear ones" + (", all the more in a hurry" * short)
 
 
 def _learning_rate(pretrained: bool) -> tuple[float, str]:
     if pretrained:
-        return 1e-3, "pretrained weights are kept near"
+        # in 100 s on two cores dsb2018 reached 0.897 with 3e-3 and 0.736 with 1e-3
+        return 3e-3, "batch statistics and averaged weights bear it, and time is short"
     return 1e-3, "Adam's usual peak for networks with normalisation"
 
 
