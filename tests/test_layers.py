@@ -19,28 +19,39 @@ ROOT = PACKAGE.parents[1]
 # what may import what: any number downwards, none upwards
 LAYER = {
     "errors": 0,
-    "config": 1,
-    "records": 2,
-    "runs": 3,
-    "files": 3,
-    "images": 4,
-    "metrics": 4,
-    "nets": 4,
-    "formats": 4,
-    "inference": 5,
-    "training": 5,
-    "stages": 6,
-    "pipeline": 7,
-    "api": 8,
-    "terminal": 8,
-    "cli": 9,
-    "__main__": 10,
+    "files": 1,
+    "strict_yaml": 1,
+    "config": 2,
+    "records": 3,
+    "runs": 4,
+    "images": 5,
+    "metrics": 5,
+    "nets": 5,
+    "formats": 5,
+    "inference": 6,
+    "training": 6,
+    "stages": 7,
+    "pipeline": 8,
+    "api": 9,
+    "terminal": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 # parts of one layer that may know each other: what is on disk is made of images, and training
 # validates as inference predicts
 SIDEWAYS = {("formats", "images"), ("training", "inference")}
 SERVING = ("predict", "submission", "export", "serve")
-TORCH_FREE = ("config", "records", "files", "runs", "errors", "formats", "metrics", "images")
+TORCH_FREE = (
+    "errors",
+    "strict_yaml",
+    "config",
+    "records",
+    "files",
+    "runs",
+    "formats",
+    "metrics",
+    "images",
+)
 TORCH_FREE_STAGES = ("samples", "audit", "split", "submission")
 
 
@@ -180,8 +191,8 @@ UNSAFE_FLAGS = {
     ("shell", True),
     ("trust_repo", True),
 }
-# config.parse_yaml hands a SafeLoader of its own to yaml.load; nobody else calls it
-YAML_LOADERS = {"config": {"_StrictLoader"}}
+# strict_yaml.parse_yaml hands a SafeLoader of its own to yaml.load; nobody else calls it
+YAML_LOADERS = {"strict_yaml": {"_StrictLoader"}}
 
 
 def called(node: ast.Call) -> str:
@@ -280,14 +291,14 @@ def test_the_rule_sees_what_it_should(code: str) -> None:
 )
 def test_the_rule_leaves_good_code_alone(code: str) -> None:
     assert not any(unsafe("stages.fit", node) for node in ast.walk(ast.parse(code)))
-    assert not unsafe("config", ast.parse("yaml.load(t, Loader=_StrictLoader)").body[0])
+    assert not unsafe("strict_yaml", ast.parse("yaml.load(t, Loader=_StrictLoader)").body[0])
 
 
 @pytest.mark.parametrize("name", CODE)
 def test_modules_stay_readable(name: str) -> None:
     text = MODULES[name].read_text(encoding="utf-8")
     assert ast.get_docstring(tree_of(name)), "a module says what it is for"
-    assert len(text.splitlines()) <= 450
+    assert len(text.splitlines()) <= 400
 
 
 @pytest.mark.parametrize("name", [n for n in CODE if MODULES[n].name != "__init__.py"])
@@ -295,7 +306,11 @@ def test_functions_stay_small(name: str) -> None:
     for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             n_lines = (node.end_lineno or 0) - node.lineno + 1
-            assert n_lines <= 90, f"{name}:{node.lineno} {node.name} has {n_lines} lines"
+            assert n_lines <= 60, f"{name}:{node.lineno} {node.name} has {n_lines} lines"
+            given = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
+            n_given = len(given) + len(node.args.kwonlyargs) - (given[:1] in (["self"], ["cls"]))
+            # on the command line every option is a parameter
+            assert n_given <= 6 or name == "cli", f"{name}:{node.lineno} {node.name}"
 
 
 # calco itself and the records are the two places whose names are meant to be found in one import

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,14 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from calco.errors import CalcoError, Problem
+from calco.strict_yaml import MAX_CHARS, parse_yaml
 
-MAX_CONFIG_BYTES = 1_000_000  # far above any honest config; below what an anchor bomb needs
+MAX_SHOWN_CHARS = 80  # of a wrong value, in a message
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy and PyTorch both take
+Level = Annotated[int, Field(ge=0, le=255)]
 
 LossName = Literal["bce_dice", "dice", "bce", "focal", "tversky", "lovasz"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
@@ -54,7 +55,7 @@ class DataConfig(Section):
     another count on disk keep it."""
     foreground: tuple[int, ...] | None = None
     """Mask values (or palette indices) that are foreground; None detects a two-valued code."""
-    foreground_color: tuple[int, int, int] | None = None
+    foreground_color: tuple[Level, Level, Level] | None = None
     """RGB colour that is foreground in coloured masks."""
     foreground_channel: Literal["alpha"] | None = None
     """``alpha`` reads the mask from the transparency of the mask file."""
@@ -241,7 +242,7 @@ def validate_config(tree: object, where: str = "settings") -> Config:
         return Config.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
         raise CalcoError(*(_config_problem(e, where) for e in error.errors())) from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CalcoError(
             Problem("CONFIG_TYPE", str(error), where=where, do="use plain YAML values")
         ) from None
@@ -269,73 +270,29 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     return keys
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses repeated keys and reads 1e-3 as a number, as people mean it."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(
-                    None, None, "a key is a list or a mapping", key_node.start_mark
-                )
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key_node.value!r} is repeated", key_node.start_mark
-                )
-            seen.add(key_node.value)
-        return super().construct_mapping(node, deep)
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(
-                None, None, "anchors and aliases are not used here", mark
-            )
-        return super().compose_node(parent, index)
-
-
-# YAML 1.1 wants a dot in floats; everybody writes learning_rate: 1e-3
-_FLOAT = re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
-_StrictLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789"))
-
-
-def parse_yaml(text: str, where: str) -> object:
-    """Parse YAML safely: no tags, no aliases, no repeated keys, size-capped.
-
-    Raises:
-        CalcoError: With the line of the first fault.
-    """
-    if len(text) > MAX_CONFIG_BYTES:
-        raise CalcoError(
-            Problem("CONFIG_SIZE", "file too large", where, f"{len(text)} bytes", "< 1 MB")
-        )
-    try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader subclass
-    except RecursionError:
-        raise CalcoError(Problem("CONFIG_SYNTAX", "nested too deeply", where)) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f"{where}:{mark.line + 1}" if mark else where
-        what = getattr(error, "problem", None) or "not valid YAML"
-        raise CalcoError(
-            Problem("CONFIG_SYNTAX", what, line, do="write plain 'key: value' lines")
-        ) from None
-
-
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(MAX_CHARS + 1)
     except (OSError, UnicodeDecodeError) as error:
+        got = error.strerror if isinstance(error, OSError) else "a file that is not UTF-8"
+        do = "check the path" if isinstance(error, OSError) else "save it as UTF-8"
         raise CalcoError(
-            Problem("CONFIG_READ", "cannot read the config", str(path), got=str(error))
+            Problem("CONFIG_READ", "cannot read the settings", str(path), str(got), do=do)
         ) from None
     tree = parse_yaml(text, str(path))
     if tree is None:
         return {}
     if not isinstance(tree, dict):
         raise CalcoError(
-            Problem("CONFIG_TYPE", "not a mapping", str(path), type(tree).__name__, "sections")
+            Problem(
+                "CONFIG_TYPE",
+                "settings are written in sections",
+                str(path),
+                got=type(tree).__name__,
+                expected="'section:' lines with indented 'key: value' lines below",
+                do="see docs/reference/config.md",
+            )
         )
     return tree
 
@@ -344,14 +301,28 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
         raise CalcoError(
-            Problem("CONFIG_SET", "not an assignment", "--set", repr(override), "section.key=value")
+            Problem(
+                "CONFIG_SET",
+                "not an assignment",
+                "--set",
+                got=_shown(override),
+                expected="section.key=value",
+                do="write it without blanks around the equals sign",
+            )
         )
     *sections, name = key.strip().split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
             raise CalcoError(
-                Problem("CONFIG_SET", f"{section!r} is not a section", f"--set {override}")
+                Problem(
+                    "CONFIG_SET",
+                    f"{section!r} is not a section",
+                    "--set",
+                    got=_shown(override),
+                    expected="one of " + ", ".join(sorted({k.split(".")[0] for k in known_keys()})),
+                    do="see docs/reference/config.md",
+                )
             )
     tree[name] = parse_yaml(value, f"--set {key}")
 
@@ -364,10 +335,18 @@ def _config_problem(error: ErrorDetails, where: str) -> Problem:
         near = near or [k for k in known_keys() if k.split(".")[-1] == key.split(".")[-1]][:1]
         hint = f"did you mean {near[0]}?" if near else "see docs/reference/config.md"
         return Problem("CONFIG_KEY", "unknown setting", where, got=key, do=hint)
+    do = f"correct {key or where}"
+    if error["type"] == "string_type" and isinstance(error["input"], int | float):
+        do += ": write it in quotes"  # a folder named 2024
     return Problem(
         "CONFIG_VALUE",
-        f"{key}: {error['msg'][:1].lower()}{error['msg'][1:]}",
+        f"{key or where}: {error['msg'][:1].lower()}{error['msg'][1:]}",
         where,
-        got=repr(error["input"]),
-        do=f"correct {key}",
+        got=_shown(error["input"]),
+        do=do,
     )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[: MAX_SHOWN_CHARS - 3]}..."

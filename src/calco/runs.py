@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from calco.config import Config, config_to_yaml, load_config, parse_yaml
+from calco.config import Config, config_to_yaml, load_config
 from calco.errors import CalcoError, Problem
 from calco.files import from_json, from_rows, read_csv, to_json, write_atomic, write_csv
 from calco.records import (
@@ -31,6 +31,7 @@ from calco.records import (
     Scores,
     Split,
 )
+from calco.strict_yaml import parse_yaml
 
 
 @dataclass(frozen=True)
