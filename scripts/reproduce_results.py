@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"  # the real images lie beside the repository
 RUNS = ROOT / "results" / "reproduce"
 PAGE = ROOT / "reports" / "results.md"
+NOTES = ROOT / "reports" / "results_notes.md"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Recipe:
     @property
     def folder(self) -> Path:
         """Run folder."""
-        return RUNS / self.data / self.name
+        return RUNS / self.data / re.sub(r"\W+", "-", self.name)
 
     def command(self) -> list[str]:
         """Return the calco command that makes the run."""
@@ -47,11 +49,18 @@ class Recipe:
 
 
 CLASSIC = ("--config", str(ROOT / "configs/classic.yaml"), "--budget", "40m")
+ARGUMENTS = {
+    "default, 10 min": ("--budget", "10m"),
+    "default, 20 min": ("--budget", "20m"),
+    "classic": CLASSIC,
+}
 RECIPES = tuple(
     Recipe(data, name, arguments)
-    for name, arguments in (("default", ("--budget", "20m")), ("classic", CLASSIC))
     for data in ("dsb2018", "isbi2012")
+    for name, arguments in ARGUMENTS.items()
 )
+PLACES = (ROOT / "README.md", ROOT / "README.es.md", ROOT / "configs" / "README.md")
+BLOCK = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- /results -->)", re.DOTALL)
 
 
 def main() -> None:
@@ -65,11 +74,15 @@ def main() -> None:
         if done or arguments.write or arguments.only not in (None, recipe.key):
             continue
         subprocess.run([sys.executable, "-m", "calco", *recipe.command()], check=True)
-    PAGE.write_text(page(), encoding="utf-8")
+    table = results_table()
+    PAGE.write_text(INTRODUCTION + table + "\n" + NOTES.read_text(), encoding="utf-8")
+    for place in PLACES:
+        text = place.read_text(encoding="utf-8")
+        place.write_text(BLOCK.sub(lambda m: m[1] + table + m[2], text), encoding="utf-8")
 
 
-def page() -> str:
-    """Return results.md from the runs that are there."""
+def results_table() -> str:
+    """Return a Markdown table of the runs that are there."""
     rows = [row(recipe) for recipe in RECIPES if (recipe.folder / "summary.json").exists()]
     header = (
         "data",
@@ -85,8 +98,7 @@ def page() -> str:
         "stopped because",
     )
     table = [header, ("---",) * len(header), *rows]
-    lines = "\n".join("| " + " | ".join(cells) + " |" for cells in table)
-    return INTRODUCTION + lines + "\n" + (ROOT / "reports" / "results_notes.md").read_text()
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in table) + "\n"
 
 
 def row(recipe: Recipe) -> tuple[str, ...]:
@@ -120,8 +132,8 @@ without a GPU.
   BBBC038v1); calco splits them 70/15/15 with look-alikes kept together.
 - **isbi2012**: 30 slices of neuronal membranes (ISBI 2012); the last 6 slices are the test
   part, calco takes the validation part from the other 24.
-- **default**: `calco train DATA --budget 20m`. **classic**: `configs/classic.yaml`, images
-  resized to 128 x 128, at most 40 minutes.
+- **default**: `calco train DATA --budget 20m`, or `10m`. **classic**: `configs/classic.yaml`,
+  images resized to 128 x 128, at most 40 minutes.
 
 Dice is per image at original resolution, then averaged (both masks empty = 1, one empty = 0);
 the interval resamples groups of look-alikes. The best validation Dice was chosen on, so it is

@@ -1,0 +1,65 @@
+"""Validation counts images, not pixels, and is what the predictor gives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from calco.config import LossConfig
+from calco.inference.predictor import Predictor
+from calco.nets.build import Segmenter
+from calco.nets.checkpoint import ModelCard
+from calco.records import ImageSpec, NetworkPlan, Postprocess
+from calco.training.dataset import Decoded
+from calco.training.losses import make_loss
+from calco.training.validate import MIN_IMAGES, affordable, validate
+
+
+class Brightness(nn.Module):
+    """Foreground is what is brighter than the middle; logits are +-20."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 40 * (x[:, :1] - 0.5)  # (B, 1, H, W)
+
+
+def predictor() -> Predictor:
+    card = ModelCard(NetworkPlan("unet", 1, (0.0,), (255.0,)), ImageSpec(channels=1))
+    return Predictor(Segmenter(Brightness(), 1, (0.0,), (255.0,)), card, Postprocess())
+
+
+def sample(name: str, bright: int, true: int, side_px: int) -> Decoded:
+    """An image whose first rows are bright, and a mask of its first rows."""
+    image = np.zeros((side_px, side_px, 1), np.uint8)
+    image[:bright] = 255
+    mask = np.zeros((side_px, side_px), np.uint8)
+    mask[:true] = 1
+    return Decoded(name, image, mask)
+
+
+def test_every_image_counts_once_whatever_its_size() -> None:
+    perfect_and_small = sample("a", bright=4, true=4, side_px=8)  # Dice 1
+    missed_and_large = sample("b", bright=0, true=32, side_px=64)  # Dice 0
+    half = sample("c", bright=4, true=8, side_px=16)  # 2*4 / (4+8) = 2/3
+    result = validate(
+        predictor(), [perfect_and_small, missed_and_large, half], make_loss(LossConfig(), "bce")
+    )
+    assert result.dice == pytest.approx((1 + 0 + 2 / 3) / 3)
+    assert result.pred_fraction == pytest.approx((0.5 + 0 + 0.25) / 3)
+    assert result.true_fraction == pytest.approx((0.5 + 0.5 + 0.5) / 3)
+    assert result.prob_max == pytest.approx(1.0)
+    assert math.isfinite(result.loss)
+
+
+def test_a_small_allowance_keeps_a_spread_sample() -> None:
+    samples = [sample(f"s{i:02d}", 1, 1, 8) for i in range(40)]
+    assert affordable(samples, 1e-3, math.inf) == tuple(samples)
+    half = affordable(samples, 1e-3, allowance_s=0.5 * 40 * 64e-3)
+    assert len(half) == 20
+    few = affordable(samples, 1e-3, allowance_s=0.0)
+    assert len(few) == MIN_IMAGES
+    assert (few[0].id, few[-1].id) == ("s00", "s39")
+    assert len(affordable(samples[:3], 1e-3, 0.0)) == 3
