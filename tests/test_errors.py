@@ -25,6 +25,13 @@ def test_a_file_name_forges_neither_lines_nor_colours(hostile: str) -> None:
     assert len(line.splitlines()) == 1
 
 
+def test_every_text_of_a_problem_is_printable_where_it_is_kept() -> None:
+    hostile = "a\n\udce9"
+    problem = Problem("X", hostile, hostile, hostile, hostile, hostile)
+    texts = (problem.what, problem.where, problem.got, problem.expected, problem.do)
+    assert set(texts) == {"a\\n\\udce9"}
+
+
 def test_printable_keeps_letters_of_all_scripts() -> None:
     assert printable("célula 細胞.png") == "célula 細胞.png"
     assert printable("tab\t") == "tab\\t"

@@ -19,6 +19,7 @@ ROOT = PACKAGE.parents[1]
 # what may import what: any number downwards, none upwards
 LAYER = {
     "errors": 0,
+    "wording": 0,
     "files": 1,
     "strict_yaml": 1,
     "config": 2,
@@ -43,6 +44,7 @@ SIDEWAYS = {("formats", "images"), ("training", "inference")}
 SERVING = ("predict", "submission", "export", "serve")
 TORCH_FREE = (
     "errors",
+    "wording",
     "strict_yaml",
     "config",
     "records",

@@ -12,6 +12,9 @@ Severity = Literal["error", "warning", "note"]
 class Problem:
     """One thing that is wrong or worth knowing, with its remedy.
 
+    All its texts are printable: what file names smuggle in is escaped when it is made, so that
+    logs, pages and JSON can take it.
+
     Attributes:
         code: Stable upper-case name, e.g. ``IMG_TRUNCATED``; scripts may match on it.
         what: What is wrong, in words.
@@ -30,8 +33,12 @@ class Problem:
     do: str = ""
     severity: Severity = "error"
 
+    def __post_init__(self) -> None:
+        for name in ("what", "where", "got", "expected", "do"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
+
     def __str__(self) -> str:
-        """Return the problem as one printable line."""
+        """Return the problem as one line."""
         place = f" {self.where}" if self.where else ""
         line = f"{self.severity}[{self.code}]{place}: {self.what}"
         if self.got:
@@ -40,7 +47,7 @@ class Problem:
             line += f"; expected {self.expected}"
         if self.do:
             line += f" -- {self.do}"
-        return printable(line)
+        return line
 
 
 class CalcoError(Exception):

@@ -32,6 +32,7 @@ from calco.records import (
     Split,
 )
 from calco.strict_yaml import parse_yaml
+from calco.wording import place
 
 
 @dataclass(frozen=True)
@@ -131,14 +132,14 @@ class RunDir:
         for sample in index:
             match sample.mask:
                 case FileMask(path):
-                    mask = _relative(path, index.root)
+                    mask = place(path, index.root)
                 case ObjectMasks(paths):
                     mask = f"{len(paths)} object masks"
                 case None:
                     mask = ""
                 case rle:
                     mask = rle.where
-            image = _relative(sample.image, index.root)
+            image = place(sample.image, index.root)
             rows.append((sample.id, image, mask, sample.group or "", sample.subset or ""))
         write_csv(self.path / "samples.csv", ("id", "image", "mask", "group", "subset"), rows)
         return index
@@ -146,7 +147,7 @@ class RunDir:
     def save_audit(self, audit: Audit) -> Audit:
         """Write audit.json; it holds the index too, with paths relative to data and run."""
         root = Path(os.path.relpath(audit.index.root, self.path))
-        index = _map_paths(audit.index, root, lambda p: Path(_relative(p, audit.index.root)))
+        index = _map_paths(audit.index, root, lambda p: Path(place(p, audit.index.root)))
         write_atomic(self.path / "audit.json", to_json(replace(audit, index=index)))
         return audit
 
@@ -316,10 +317,6 @@ def _null_nan(value: object) -> object:
             return [_null_nan(v) for v in value]
         case _:
             return value
-
-
-def _relative(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _map_paths(index: SampleIndex, root: Path, change: Callable[[Path], Path]) -> SampleIndex:

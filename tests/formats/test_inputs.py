@@ -36,6 +36,12 @@ def test_litter_and_hidden_folders_are_ignored(tmp_path: Path) -> None:
     assert ids(tmp_path) == ["a"]
 
 
+def test_names_that_are_no_text_are_refused_before_any_work(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", os.fsdecode(b"caf\xe9.png"))
+    with pytest.raises(CalcoError, match=r"ID_ENCODING.*1 file name.*caf\\udce9\.png"):
+        find_images([tmp_path])
+
+
 def test_single_files_are_taken_whatever_their_name(tmp_path: Path) -> None:
     touch(tmp_path, "x/photo", "y/b.png")
     assert ids(tmp_path / "x/photo", tmp_path / "y/b.png") == ["b", "photo"]

@@ -8,7 +8,7 @@ import pytest
 
 from calco.config import AuditConfig
 from calco.errors import Problem
-from calco.images.suspicions import name_ids, suspect_facts, suspect_twins
+from calco.images.suspicions import suspect_facts, suspect_twins
 from calco.records import FileMask, Sample, SampleFacts, Subset, Twins
 
 CONFIG = AuditConfig()
@@ -145,7 +145,3 @@ def test_a_group_of_most_images_is_warned_of() -> None:
     assert codes == ["TWINS_NEAR", "TWINS_DOMINATE"]
     codes = [p.code for p in suspect_twins(samples, [Twins(("a", "b"), "near")], {})]
     assert codes == ["TWINS_NEAR"]
-
-
-def test_long_lists_are_cut() -> None:
-    assert name_ids(str(i) for i in range(12)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more"

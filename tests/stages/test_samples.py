@@ -9,6 +9,7 @@ import pytest
 
 from calco.config import DataConfig
 from calco.errors import CalcoError
+from calco.files import to_json
 from calco.formats.rle import decode_rows
 from calco.formats.truth import read_truth
 from calco.images.io import header_size
@@ -112,7 +113,8 @@ def test_name_that_is_no_text_is_left_out(tmp_path: Path) -> None:
     index = index_samples(tmp_path, DataConfig())
     assert [s.id for s in index] == ["a"]
     assert codes(index) == [("ID_ENCODING", "error")]
-    assert "caf\\udce9.png" in str(index.problems[0])
+    assert "2 file names" in index.problems[0].what
+    assert r"caf\\udce9.png" in to_json(index)  # JSON could not hold the name itself
 
 
 # --- faults of single samples

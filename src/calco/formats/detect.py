@@ -11,10 +11,10 @@ from calco.errors import CalcoError, Problem
 from calco.formats.folders import FolderPair, FolderPairs, find_pairs
 from calco.formats.listing import Listing
 from calco.formats.per_object import ObjectFolders, as_object_folders
-from calco.formats.reading import name_some
 from calco.formats.rle_csv import RleTable, explain_tables, find_tables
 from calco.formats.roles import place_of
 from calco.images.io import IMAGE_SUFFIXES
+from calco.wording import name_some
 
 Layout: TypeAlias = FolderPairs | ObjectFolders | RleTable
 

@@ -12,15 +12,10 @@ from calco.config import DataConfig
 from calco.errors import CalcoError, Problem
 from calco.formats.listing import Folder, Listing
 from calco.formats.matching import Matches, match_files, split_by_name
-from calco.formats.reading import (
-    Reading,
-    counted,
-    images_without_mask,
-    masks_without_image,
-    name_some,
-)
-from calco.formats.roles import Place, Role, nfc, place_of
+from calco.formats.reading import Reading, images_without_mask, masks_without_image
+from calco.formats.roles import Place, Role, path_id, place_of
 from calco.records import FileMask, Sample
+from calco.wording import counted, name_some
 
 
 @dataclass(frozen=True)
@@ -306,11 +301,6 @@ def report_alone(alone: Sequence[PlacedFolder]) -> list[Problem]:
 def common_folder(paths: Sequence[Path]) -> Path:
     """Return the innermost folder that holds all files."""
     return Path(os.path.commonpath([path.parent for path in paths]))
-
-
-def path_id(path: Path, top: Path) -> str:
-    """Return a path below ``top`` without its extension, forward slashes, NFC."""
-    return nfc(path.relative_to(top).with_suffix("").as_posix())
 
 
 def _sample(image: Path, top: Path, mask: FileMask | None, pair: FolderPair) -> Sample:

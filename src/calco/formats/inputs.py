@@ -5,16 +5,15 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from calco.errors import CalcoError, Problem
+from calco.formats.roles import is_text, path_id
 from calco.images.io import IMAGE_SUFFIXES, is_junk
-
-N_LISTED = 10
+from calco.wording import N_NAMED, counted, name_some
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ def find_images(inputs: Sequence[str | Path], skip: Path | None = None) -> tuple
         Sorted by id; a file that is reached twice is listed once.
 
     Raises:
-        CalcoError: Lists every input that is missing or holds no image, and ids that two
-            images share.
+        CalcoError: Lists every input that is missing or holds no image, ids that two images
+            share, and names in an unknown encoding, which no table of results could hold.
     """
     images: dict[Path, InputImage] = {}
     problems: list[Problem] = []
@@ -54,6 +53,10 @@ def find_images(inputs: Sequence[str | Path], skip: Path | None = None) -> tuple
         except CalcoError as error:
             problems += error.problems
     problems += _shared_ids(images.values())
+    strange = [str(image.source) for image in images.values() if not is_text(image.source)]
+    if strange:
+        what = f"{counted(len(strange), 'file name')} in an unknown encoding"
+        problems.append(Problem("ID_ENCODING", what, got=name_some(strange), do="rename in UTF-8"))
     if not inputs:
         problems.append(Problem("INPUT_EMPTY", "no input was given", do="name files or a folder"))
     if problems:
@@ -66,7 +69,7 @@ def _expand(given: str | Path, skip: Path | None) -> Iterator[InputImage]:
     if path.is_dir():
         yield from _in_folder(path, skip)
     elif os.path.lexists(path):
-        yield InputImage(_id(path, path.parent), path)
+        yield InputImage(path_id(path, path.parent), path)
     elif glob.has_magic(str(given)):
         yield from _matching(str(given), skip)
     else:
@@ -87,7 +90,7 @@ def _in_folder(folder: Path, skip: Path | None) -> Iterator[InputImage]:
             seen[path.suffix.casefold() or "no extension"] += 1
             if path.suffix.casefold() in IMAGE_SUFFIXES and not is_junk(path):
                 found = True
-                yield InputImage(_id(path, folder), path)
+                yield InputImage(path_id(path, folder), path)
     if not found:
         saw = ", ".join(f"{n} {suffix}" for suffix, n in seen.most_common(5)) or "nothing"
         raise CalcoError(
@@ -119,11 +122,7 @@ def _matching(pattern: str, skip: Path | None) -> Iterator[InputImage]:
         raise CalcoError(
             Problem("INPUT_EMPTY", "the pattern fits no file", pattern, do="quote it and check it")
         )
-    yield from (InputImage(_id(hit, fixed), hit) for hit in files)
-
-
-def _id(path: Path, root: Path) -> str:
-    return unicodedata.normalize("NFC", path.relative_to(root).with_suffix("").as_posix())
+    yield from (InputImage(path_id(hit, fixed), hit) for hit in files)
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -155,5 +154,5 @@ def _shared_ids(images: Iterable[InputImage]) -> list[Problem]:
             got=" and ".join(sources),
             do="rename one, or give them in separate runs",
         )
-        for sources in shared[:N_LISTED]
+        for sources in shared[:N_NAMED]
     ]

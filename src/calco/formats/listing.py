@@ -10,6 +10,7 @@ from pathlib import Path
 from calco.errors import CalcoError, Problem
 from calco.images.io import IMAGE_SUFFIXES, is_junk
 from calco.images.mask_files import MASK_SUFFIXES
+from calco.wording import place
 
 MAX_DEPTH = 12
 """Levels below the root; deeper trees are somebody's disk, not a data set."""
@@ -63,9 +64,7 @@ class Listing:
 
     def where(self, path: Path) -> str:
         """Return a path as messages show it: below the root where it is."""
-        return (
-            path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
-        )
+        return place(path, self.root)
 
     def describe(self) -> str:
         """Say what was seen, for messages: the fullest folders and kinds of file."""
@@ -177,8 +176,7 @@ class _Walk:
         return path.name.startswith(".") or path.name in _JUNK_FOLDERS or is_junk(path)
 
     def _fault(self, code: str, what: str, path: Path, do: str, got: str = "") -> None:
-        where = path.relative_to(self.root).as_posix()
-        self.problems.append(Problem(code, what, where, got, do=do))
+        self.problems.append(Problem(code, what, place(path, self.root), got, do=do))
 
 
 def _require_folder(root: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from calco.errors import CalcoError, Problem
+from calco.formats.roles import path_id
 from calco.images.io import is_junk
 from calco.images.mask_files import MASK_SUFFIXES
 
@@ -79,8 +79,7 @@ def _masks_below(folder: Path) -> Mapping[str, Path]:
     files: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in MASK_SUFFIXES and path.is_file() and not is_junk(path):
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            files[unicodedata.normalize("NFC", name)].append(path)
+            files[path_id(path, folder)].append(path)
     if not files:
         raise CalcoError(
             Problem("DATA_EMPTY", "no mask in the folder", str(folder), do="give the mask folder")

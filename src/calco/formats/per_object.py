@@ -9,9 +9,10 @@ from calco.errors import Problem
 from calco.formats.folders import FolderPair, FolderPairs, PlacedFolder
 from calco.formats.listing import Listing
 from calco.formats.matching import match_files
-from calco.formats.reading import Reading, counted, images_without_mask, name_some
+from calco.formats.reading import Reading, images_without_mask
 from calco.formats.roles import nfc
 from calco.records import ObjectMasks, Sample
+from calco.wording import counted, name_some
 
 
 @dataclass(frozen=True)

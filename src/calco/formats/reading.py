@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from calco.config import DataConfig
 from calco.errors import Problem
 from calco.records import Sample
-
-N_NAMED = 10
-"""Examples named in a message before the rest is only counted."""
+from calco.wording import N_NAMED, counted, name_some
 
 
 @dataclass(frozen=True)
@@ -30,27 +28,6 @@ class Reading:
     problems: tuple[Problem, ...] = ()
     doubts: tuple[Problem, ...] = ()
     mask_note: str = ""
-
-
-def counted(n: int, noun: str) -> str:
-    """Write a number of things.
-
-    Example:
-        >>> counted(1, "mask"), counted(2, "mask")
-        ('1 mask', '2 masks')
-    """
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def name_some(names: Sequence[str], most: int = N_NAMED) -> str:
-    """Name the first of many things and count the rest.
-
-    Example:
-        >>> name_some(["a", "b", "c"], most=2)
-        'a, b and 1 more'
-    """
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def some_of(problems: Sequence[Problem], most: int = N_NAMED) -> list[Problem]:

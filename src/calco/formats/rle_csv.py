@@ -10,13 +10,13 @@ from pathlib import Path
 
 from calco.config import DataConfig
 from calco.errors import CalcoError, Problem
-from calco.formats.folders import PlacedFolder, common_folder, path_id, place_folders
+from calco.formats.folders import PlacedFolder, common_folder, place_folders
 from calco.formats.listing import Listing
-from calco.formats.reading import Reading, counted, images_without_mask, name_some, some_of
+from calco.formats.reading import Reading, images_without_mask, some_of
 from calco.formats.rle import looks_like_runs
 from calco.formats.rle_guess import Guess, guess_dialect
 from calco.formats.rle_rows import ImageNames, assign_rows, is_safe_id
-from calco.formats.roles import nfc
+from calco.formats.roles import nfc, path_id
 from calco.formats.tables import (
     ID_COLUMNS,
     Table,
@@ -24,6 +24,7 @@ from calco.formats.tables import (
     read_table,
 )
 from calco.records import Sample
+from calco.wording import counted, name_some
 
 RLE_COLUMNS = frozenset(
     (

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from calco.config import DataConfig
 from calco.errors import CalcoError, Problem
-from calco.formats.reading import counted
 from calco.formats.rle import Runs, paint, zero_based_spans
 from calco.images.io import choose_spec, read_image, spread
 from calco.records import RleDialect
+from calco.wording import counted
 
 N_PAINTED = 32
 """Masks painted to compare their outlines, spread over the table."""

@@ -10,13 +10,13 @@ from pathlib import Path, PureWindowsPath
 from typing import TypeAlias
 
 from calco.errors import CalcoError, Problem
-from calco.formats.reading import counted, name_some
 from calco.formats.rle import Runs, parse_runs, spans_of
 from calco.formats.rle_guess import ImageRuns
 from calco.formats.roles import nfc
 from calco.formats.tables import Table
 from calco.images.io import header_size
 from calco.records import RleDialect, RleMask
+from calco.wording import counted, name_some
 
 EMPTY_TOKENS = ("-1", "-", "1 0", "0 0", "none", "null", "empty")
 """Cells that competitions and exports use for an empty mask, beside an empty cell."""

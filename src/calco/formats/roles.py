@@ -109,6 +109,16 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def is_text(path: Path) -> bool:
+    """Tell whether a path is valid Unicode, which Linux does not ask of it."""
+    return not any("\ud800" <= character <= "\udfff" for character in str(path))
+
+
+def path_id(path: Path, top: Path) -> str:
+    """Return a path below ``top`` without its extension, forward slashes, NFC."""
+    return nfc(path.relative_to(top).with_suffix("").as_posix())
+
+
 def stem_of(path: Path) -> str:
     """Return a file's name without extension, NFC."""
     return nfc(path.stem)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calco.errors import CalcoError, Problem
-from calco.formats.reading import name_some
 from calco.formats.roles import nfc
+from calco.wording import name_some
 
 MAX_CELL_CHARS = 32_000_000
 """Longest cell read: the runs of a gigapixel mask fit, an unclosed quote does not take the disk."""

@@ -22,6 +22,7 @@ from calco.images.mask_tallies import (
     total_values,
 )
 from calco.records.data import MaskCode, MaskSource, RleMask
+from calco.wording import place
 
 _LISTED = 8
 _WHITE = 0xFFFFFF
@@ -51,7 +52,7 @@ def detect_code(sources: Sequence[MaskSource], config: DataConfig, root: Path) -
     tallies = tally_masks(files, config.max_megapixels)
     if not tallies:
         return replace(_without_looking(sources, said), invert=config.invert), problems
-    where = _where(tallies[0].path, root)
+    where = place(tallies[0].path, root)
     code, found = (said, ()) if said else _detected(tallies, where)
     code = replace(code, invert=config.invert)
     if any(p.severity == "error" for p in found):
@@ -167,7 +168,3 @@ def _note(code: MaskCode, tallies: Sequence[Tally], share: float) -> str:
         case _:
             assert_never(code.kind)
     return f"{text}{', then inverted' if code.invert else ''}, {100 * share:.3g} % of pixels"
-
-
-def _where(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
 
 from calco.config import AuditConfig
 from calco.errors import Problem, Severity
 from calco.records import Sample, SampleFacts, Subset, Twins
+from calco.wording import name_some
 
 MIN_SAMPLES = 2
 """One to train on and one to validate with; a test part needs a third."""
@@ -16,8 +17,6 @@ FEW_SAMPLES = 8
 """Below it, validation and test hold one or two images and their scores mean little."""
 OUTLIER_AREA = 8
 """Areas this many times above or below the median are named."""
-NAMED = 10
-"""Samples named in one message; the rest is counted."""
 
 Facts = Sequence[SampleFacts]
 
@@ -85,18 +84,6 @@ def shared_background() -> Problem:
     )
 
 
-def name_ids(ids: Iterable[str]) -> str:
-    """Name the first of many samples and count the rest.
-
-    Example:
-        >>> name_ids(["a", "b"])
-        'a, b'
-    """
-    listed = list(ids)
-    rest = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
-    return ", ".join(listed[:NAMED]) + rest
-
-
 # --- number of samples
 
 
@@ -150,7 +137,7 @@ def _some_empty(facts: Facts) -> Problem | None:
     if not 0 < len(empty) < len(facts):
         return None
     what = f"{len(empty)} masks are empty: right when the images show nothing of interest"
-    return Problem("MASK_EMPTY", what, got=name_ids(empty), severity="note")
+    return Problem("MASK_EMPTY", what, got=name_some(empty), severity="note")
 
 
 def _some_full(facts: Facts) -> Problem | None:
@@ -158,7 +145,7 @@ def _some_full(facts: Facts) -> Problem | None:
     if not 0 < len(full) < len(facts):
         return None
     what = f"{len(full)} masks are entirely foreground"
-    return Problem("MASK_FULL", what, got=name_ids(full), do="look at them", severity="warning")
+    return Problem("MASK_FULL", what, got=name_some(full), do="look at them", severity="warning")
 
 
 # --- images
@@ -210,7 +197,7 @@ def _channels(facts: Facts) -> Problem | None:
 def _listed(
     code: str, what: str, ids: Sequence[str], severity: Severity, do: str = ""
 ) -> Problem | None:
-    return Problem(code, what, got=name_ids(ids), do=do, severity=severity) if ids else None
+    return Problem(code, what, got=name_some(ids), do=do, severity=severity) if ids else None
 
 
 # --- look-alikes
@@ -226,7 +213,7 @@ def _twins(group: Twins) -> Problem:
         "TWINS_EXACT" if same else "TWINS_NEAR",
         "the same image several times" if same else "images look alike",
         where=group.ids[0],
-        got=name_ids(group.ids),
+        got=name_some(group.ids),
         do="nothing: the split keeps them together",
         severity="warning",
     )
@@ -241,7 +228,7 @@ def _contradiction(group: Twins) -> Problem:
         "TWIN_MASKS",
         "the same image has different masks",
         where=group.ids[0],
-        got=name_ids(group.ids),
+        got=name_some(group.ids),
         do="keep the right one",
         severity="warning",
     )
@@ -263,7 +250,7 @@ def _leak(what: str, ids: Sequence[str], subset_of: Mapping[str, Subset | None])
         "LEAK",
         f"{what} across the given parts: scores will be too good",
         where=min(ids),
-        got=name_ids(f"{i} ({subset_of[i]})" for i in sorted(ids)),
+        got=name_some(f"{i} ({subset_of[i]})" for i in sorted(ids)),
         do="move them to one part, or remove the copies",
         severity="warning",
     )

@@ -18,6 +18,7 @@ from calco.files import write_atomic, write_csv
 from calco.formats.inputs import InputImage
 from calco.records import Prediction
 from calco.runs import RunDir
+from calco.wording import name_some
 
 JOURNAL = ".predict.jsonl"
 LOCK = ".lock"
@@ -189,7 +190,7 @@ class OutputFolder:
                     "OUT_NOT_EMPTY",
                     "the output folder holds other files",
                     str(self.path),
-                    got=", ".join(others[:N_LISTED]),
+                    got=name_some(others, N_LISTED),
                     do="choose an empty folder or allow overwriting",
                 )
             )
@@ -232,7 +233,7 @@ class OutputFolder:
                     "OUT_OTHER_IMAGES",
                     f"the folder holds predictions of {len(extra)} images that are no input now",
                     str(self.path),
-                    got=", ".join(extra[:N_LISTED]),
+                    got=name_some(extra, N_LISTED),
                     do="choose another folder or allow overwriting",
                 )
             )

@@ -21,8 +21,9 @@ from calco.files import sha256_of
 from calco.formats.truth import read_truth
 from calco.images.duplicates import find_twins, shared_scene, signature
 from calco.images.io import Pixels, read_pixels, to_input
-from calco.images.suspicions import name_ids, shared_background, suspect_facts, suspect_twins
+from calco.images.suspicions import shared_background, suspect_facts, suspect_twins
 from calco.records import Audit, RleMask, Sample, SampleFacts, SampleIndex
+from calco.wording import name_some, place
 
 MAX_READERS = 8
 """Threads at most: each holds one image, and disks gain nothing from more."""
@@ -101,7 +102,7 @@ def require_unchanged(audit: Audit) -> None:
         what = f"{len(changed)} images changed or vanished since the audit"
         do = "restore them, or train into a new folder"
         raise CalcoError(
-            Problem("DATA_CHANGED", what, str(audit.index.root), name_ids(changed), do=do)
+            Problem("DATA_CHANGED", what, str(audit.index.root), name_some(changed), do=do)
         )
 
 
@@ -209,10 +210,7 @@ def _digest(mask: NDArray[np.bool_] | None) -> str:
 
 def _placed(problem: Problem, image: Path, root: Path) -> Problem:
     """Name a file relative to the data root; a problem without place is the image's."""
-    where = problem.where or str(image)
-    if Path(where).is_relative_to(root):
-        where = Path(where).relative_to(root).as_posix()
-    return replace(problem, where=where)
+    return replace(problem, where=place(Path(problem.where or image), root))
 
 
 def _with_way_out(problem: Problem, skip: bool) -> Problem:
@@ -233,7 +231,7 @@ def _unlabelled(index: SampleIndex, data: DataConfig) -> list[Problem]:
         Problem(
             "ORPHAN_IMAGE",
             f"{len(alone)} images have no mask" + (" and are left out" if allowed else ""),
-            got=name_ids(alone),
+            got=name_some(alone),
             do="" if allowed else "add the masks, or set data.allow_unlabelled: true",
             severity="note" if allowed else "error",
         )
@@ -247,7 +245,7 @@ def _notes(measured: dict[str, _Measured]) -> list[Problem]:
         for note, _ in Counter(sample.notes).items():
             by_note[note].append(name)
     return [
-        Problem("IMG_NOTE", f"{len(ids)} images: {note}", got=name_ids(ids), severity="note")
+        Problem("IMG_NOTE", f"{len(ids)} images: {note}", got=name_some(ids), severity="note")
         for note, ids in sorted(by_note.items())
     ]
 

@@ -30,6 +30,7 @@ from calco.records import (
     SubsetSummary,
 )
 from calco.runs import RunDir
+from calco.wording import counted
 
 T = TypeVar("T")
 
@@ -282,7 +283,7 @@ def _template() -> jinja2.Template:
         "percent": _percent,
         "duration": _duration,
         "setting": _setting,
-        "many": _many,
+        "many": counted,
         "finite": math.isfinite,
     }
     return environment.get_template("report.html.jinja")
@@ -294,10 +295,6 @@ def _score(value: float) -> str:
 
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.0f}{NBSP}%" if math.isfinite(fraction) else "n/a"
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _duration(seconds: float) -> str:

@@ -15,13 +15,14 @@ from calco.formats.detect import Layout, detect
 from calco.formats.folders import FolderPairs, read_pairs, report_alone
 from calco.formats.listing import Listing, list_data
 from calco.formats.per_object import ObjectFolders, read_objects
-from calco.formats.reading import Reading, counted, name_some
+from calco.formats.reading import Reading
 from calco.formats.rle_csv import RleTable, read_rle
-from calco.formats.roles import nfc
+from calco.formats.roles import is_text, nfc
 from calco.formats.tables import ID_COLUMNS, column_of, plain_name, read_table
 from calco.images.io import choose_spec
 from calco.images.masks import detect_code
-from calco.records import MaskCode, RleMask, Sample, SampleIndex
+from calco.records import FileMask, MaskCode, ObjectMasks, RleMask, Sample, SampleIndex
+from calco.wording import counted, name_some, place
 
 GROUPS_TABLE = "groups.csv"
 """Table in the data root that ``data.group_column`` refers to."""
@@ -108,28 +109,29 @@ def _named(samples: Sequence[Sample], root: Path) -> tuple[list[Sample], list[Pr
         Problem(
             "DUP_ID",
             f"{len(same)} images share the id {same[0].id!r}",
-            got=name_some([_where(s.image, root) for s in same]),
+            got=name_some([place(s.image, root) for s in same]),
             do="rename or remove all but one",
         )
         for same in by_id.values()
         if len(same) > 1
     ]
     single = [same[0] for same in by_id.values() if len(same) == 1]
-    written = [sample for sample in single if _is_text(sample.id)]
-    if len(written) < len(single):
-        names = [_where(s.image, root) for s in single if not _is_text(s.id)]
+    names = [place(path, root) for s in single for path in _files(s) if not is_text(path)]
+    if names:
         what = f"{counted(len(names), 'file name')} in an unknown encoding"
         problems.append(Problem("ID_ENCODING", what, got=name_some(names), do="rename in UTF-8"))
+    written = [sample for sample in single if all(is_text(path) for path in _files(sample))]
     return sorted(written, key=lambda sample: sample.id), problems
 
 
-def _is_text(name: str) -> bool:
-    """Tell whether a file name is valid Unicode, which Linux does not ask of it."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
-
-
-def _where(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+def _files(sample: Sample) -> tuple[Path, ...]:
+    match sample.mask:
+        case FileMask(path):
+            return sample.image, path
+        case ObjectMasks(paths):
+            return sample.image, *paths
+        case _:
+            return (sample.image,)
 
 
 def _divided(samples: Sequence[Sample]) -> list[Sample]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 from calco.errors import CalcoError, Problem
 from calco.files import FORMULA_STARTS, atomic_file
 from calco.formats.rle import decode, encode, encode_objects
+from calco.formats.roles import nfc
 from calco.formats.template import Template, long_cells, read_template, template_dialect
 from calco.images.io import IMAGE_SUFFIXES, read_pixels
 from calco.records import RleDialect
-
-N_LISTED = 10
+from calco.wording import name_some
 
 
 @dataclass(frozen=True)
@@ -164,16 +163,15 @@ def _match(template: Template, masks: Mapping[str, Path]) -> dict[str, Path]:
 def _listing(code: str, what: str, ids: Sequence[str], template: Template) -> Problem | None:
     if not ids:
         return None
-    shown = ", ".join(ids[:N_LISTED]) + (" ..." if len(ids) > N_LISTED else "")
     do = "predict exactly the images of the template; masks are found by id or file name"
-    return Problem(code, f"{what}: {len(ids)}", str(template.path), got=shown, do=do)
+    return Problem(code, f"{what}: {len(ids)}", str(template.path), name_some(ids), do=do)
 
 
 def _plain(name: str) -> str:
     """Return an id without an image extension, in the normal form files may not have."""
     path = PurePosixPath(name)
     bare = str(path.with_suffix("")) if path.suffix.casefold() in IMAGE_SUFFIXES else name
-    return unicodedata.normalize("NFC", bare)
+    return nfc(bare)
 
 
 def _refuse_formulas(masks: Mapping[str, Path]) -> None:
