@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
+from hypothesis import settings
 
 from calco.config import Config, load_config
 
@@ -24,9 +24,9 @@ TINY = (
 """Settings under which a whole run takes about two seconds."""
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+# a machine that is busy elsewhere is no fault of the code
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

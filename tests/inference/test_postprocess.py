@@ -49,7 +49,7 @@ class TestThreshold:
         assert np.array_equal(clean(levels, Postprocess(threshold)), expected)
 
     @given(st.floats(0, 1), st.integers(0, 2**31))
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     def test_of_a_saved_probability_image_gives_exactly_the_mask(
         self, threshold: float, seed: int
     ) -> None:
@@ -161,7 +161,7 @@ class TestHoles:
     st.integers(0, 12),
     st.integers(0, 12),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_agrees_with_another_library_and_is_idempotent(
     seed: int, density: float, area: int, hole: int
 ) -> None:

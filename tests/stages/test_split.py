@@ -198,7 +198,7 @@ def n_groups_of(audit: Audit) -> int:
     return len(set(label.values()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(audits(), st.integers(0, 5), st.randoms(use_true_random=False))
 def test_groups_never_straddle_and_order_never_matters(
     audit: Audit, seed: int, random: Random
@@ -229,7 +229,7 @@ def test_groups_never_straddle_and_order_never_matters(
     assert parts(split_samples(shuffled, config)) == part
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 6), min_size=30, max_size=80), st.integers(0, 9))
 def test_sizes_stay_near_with_groups_of_several(lengths: list[int], seed: int) -> None:
     samples = [

@@ -80,7 +80,7 @@ def test_every_preset_reads_back(tmp_path: Path, name: str) -> None:
         assert len(cells) == (2 if rule.per_object and key == "c" else 1)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(
     masks=st.lists(
         npst.arrays(np.bool_, npst.array_shapes(min_dims=2, max_dims=2, max_side=9)), min_size=1

@@ -5,11 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from calco.records import NetworkPlan, Plan
+from calco.formats.truth import read_truth
+from calco.records import FileMask, ImageSpec, MaskCode, NetworkPlan, Plan, Sample, SampleIndex
 from calco.training.dataset import (
     FOCUS_POINTS,
     MIN_STEPS_PER_EPOCH,
@@ -18,6 +23,7 @@ from calco.training.dataset import (
     Decoded,
     EpochBatches,
     TrainLoader,
+    decode,
 )
 
 NETWORK = NetworkPlan("unet", 3, (0.0,) * 3, (255.0,) * 3)
@@ -104,3 +110,23 @@ def test_resizing_shows_the_whole_image() -> None:
     assert mask.shape == (1, 32, 32)
     assert index == 1
     assert set(np.unique(mask.numpy())) <= {0, 1}
+
+
+def test_masks_are_decoded_up_to_the_size_the_user_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("image", "mask"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((4, 5), 255, np.uint8))
+    sample = Sample("a", tmp_path / "image.png", FileMask(tmp_path / "mask.png"))
+    spec, code = ImageSpec(channels=1, max_megapixels=400), MaskCode("values", (255,))
+    index = SampleIndex(tmp_path, "by hand", (sample,), spec, code)
+    limits = []
+
+    def recording(*arguments: Any) -> NDArray[np.bool_]:  # noqa: ANN401
+        limits.append(arguments[3])
+        return read_truth(*arguments)
+
+    monkeypatch.setattr("calco.training.dataset.read_truth", recording)
+    (decoded,) = decode(index)
+    assert decoded.mask.tolist() == [[1] * 5] * 4
+    assert limits == [400]

@@ -36,7 +36,8 @@ def trace(index: SampleIndex, sample: Sample, pred: BoolArray | None = None) -> 
     image = read_image(sample.image, index.spec)  # (H, W, C)
     if sample.mask is None:
         return overlay(image, None, pred)
-    return overlay(image, read_truth(sample.mask, index.code, image.shape[:2]), pred)
+    size, limit = (image.shape[0], image.shape[1]), index.spec.max_megapixels
+    return overlay(image, read_truth(sample.mask, index.code, size, limit), pred)
 
 
 def trace_scored(index: SampleIndex, score: ImageScore, predictions: Path) -> UInt8Array:
@@ -53,7 +54,8 @@ def trace_scored(index: SampleIndex, score: ImageScore, predictions: Path) -> UI
     sample = next((s for s in index if s.id == score.id), None)
     if sample is None:
         raise CalcoError(Problem("RUN_FILE", "scored image is not in the audit", score.id))
-    pixels = read_pixels(predictions / score.subset / f"{score.id}.png").pixels
+    path = predictions / score.subset / f"{score.id}.png"
+    pixels = read_pixels(path, max_megapixels=index.spec.max_megapixels).pixels
     return trace(index, sample, pixels.reshape(pixels.shape[:2]) > 0)
 
 

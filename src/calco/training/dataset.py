@@ -44,7 +44,8 @@ def decode(index: SampleIndex) -> tuple[Decoded, ...]:
         try:
             image = read_image(sample.image, index.spec)
             assert sample.mask is not None, "the audit keeps labelled samples only"  # noqa: S101
-            mask = read_truth(sample.mask, index.code, (image.shape[0], image.shape[1]))
+            size, limit = (image.shape[0], image.shape[1]), index.spec.max_megapixels
+            mask = read_truth(sample.mask, index.code, size, limit)
         except CalcoError as error:
             return error
         return Decoded(sample.id, image, mask.astype(np.uint8))
