@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
@@ -266,15 +267,73 @@ def test_a_split_comes_back(folder: RunDir) -> None:
     assert same(folder.load_split(), split)
 
 
-def test_a_plan_comes_back(folder: RunDir) -> None:
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("b,gb,validation,0\na,ga,train,0\n", ""),  # sorted by hand
+        ("a,ga,train,0\nx,gx,test,0\n", "got x"),
+        ("a,ga,train,0\na,ga,test,0\n", "an id twice"),
+    ],
+)
+def test_a_split_fits_its_samples(folder: RunDir, rows: str, message: str) -> None:
+    root = folder.path.parents[1] / "data"
+    root.mkdir()
+    folder.save_audit(an_audit(root))
+    (folder.path / "split.csv").write_text(f"id,group,subset,fold\n{rows}")
+    if message:
+        with pytest.raises(CalcoError, match=rf"RUN_FILE.*split\.csv.*{message}"):
+            folder.load_split()
+        return
+    split = folder.load_split()
+    assert [(s.id, a.group) for s, a in zip(split.index, split.assignments, strict=True)] == [
+        ("a", "ga"),
+        ("b", "gb"),
+    ]
+
+
+@pytest.mark.parametrize("threshold", ["NaN", -0.1, 1.5])
+def test_a_threshold_is_a_probability(folder: RunDir, threshold: object) -> None:
+    (folder.path / "postprocess.json").write_text(json.dumps({"threshold": threshold}))
+    with pytest.raises(CalcoError, match=r"RUN_FILE.*postprocess\.json"):
+        folder.load_postprocess()
+
+
+def a_plan() -> Plan:
     network = NetworkPlan("unet", 3, (120.5, 1, 2), (50, 1, 2), width=16, dropout=0.1)
     reasons = {"batch": "fits: 8 x 'small' {images}", "crop_px": "# not a comment"}
-    plan = Plan(
+    return Plan(
         network, 128, None, 8, 30, 60.0, "bce_dice", "adamw", 1e-3, 1e-5, "cosine",
         ema=True, clip_norm=1.0, augment=0.5, precision="fp32", reasons=reasons,
     )  # fmt: skip
-    folder.save_plan(plan)
+
+
+def test_a_plan_comes_back(folder: RunDir) -> None:
+    plan = folder.save_plan(a_plan())
     assert folder.load_plan() == plan
+
+
+@pytest.mark.parametrize(
+    ("line", "edited", "message"),
+    [
+        ("batch: 8", "batch: 16", ""),
+        ("batch: 8", "batch: 0", r"fit\.batch.*greater than or equal to 1; got 0"),
+        ("batch: 8", "batch: 8\nbtach: 4", r"got btach -- did you mean batch\?"),
+        ("  width: 16", "  widht: 16", r"got widht -- did you mean width\?"),
+        ("budget_s: 60.0", "budget_s: .nan", "budget_s.*number"),
+        ("learning_rate: 0.001", "learning_rate: -1", r"fit\.learning_rate"),
+        ("optimizer: adamw", "optimizer: adamax", "optimizer"),
+    ],
+)
+def test_an_edited_plan_is_checked(folder: RunDir, line: str, edited: str, message: str) -> None:
+    folder.save_plan(a_plan())
+    path = folder.path / "plan.yaml"
+    assert path.read_text().count(f"{line}\n") == 1
+    path.write_text(path.read_text().replace(f"{line}\n", f"{edited}\n"))
+    if not message:
+        assert folder.load_plan().batch == 16
+        return
+    with pytest.raises(CalcoError, match=rf"plan\.yaml.*{message}"):
+        folder.load_plan()
 
 
 def test_history_and_fit_come_back_with_their_nan(folder: RunDir) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from calco.config import Config, config_to_yaml, load_config
+from calco.config import Config, FitConfig, config_to_yaml, load_config, validate_config
 from calco.errors import CalcoError, Problem
 from calco.files import from_json, from_rows, read_csv, to_json, write_atomic, write_csv
 from calco.records import (
@@ -23,6 +24,7 @@ from calco.records import (
     FileMask,
     FitResult,
     ImageScore,
+    NetworkPlan,
     ObjectMasks,
     Plan,
     Postprocess,
@@ -32,7 +34,7 @@ from calco.records import (
     Split,
 )
 from calco.strict_yaml import parse_yaml
-from calco.wording import place
+from calco.wording import name_some, place
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class RunDir:
         return load_config(self.path / "config.yaml")
 
     def save_manifest(self, manifest: Mapping[str, object]) -> None:
-        """Write manifest.json: versions, device, seed, data fingerprint."""
+        """Write manifest.json: versions, device, seed, command."""
         write_atomic(self.path / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 
     def load_manifest(self) -> dict[str, Any]:
@@ -164,11 +166,22 @@ class RunDir:
         return split
 
     def load_split(self) -> Split:
-        """Read split.csv, on the samples of audit.json."""
+        """Read split.csv, on the samples of audit.json, whatever the order of its rows."""
         path = self.path / "split.csv"
-        assignments = from_rows(Assignment, read_csv(path), path)
-        index = self.load_audit().index.only(a.id for a in assignments)
-        return Split(index, assignments)
+        rows = from_rows(Assignment, read_csv(path), path)
+        assigned = {row.id: row for row in rows}
+        index = self.load_audit().index.only(assigned)
+        if not len(index) == len(assigned) == len(rows):
+            raise CalcoError(
+                Problem(
+                    "RUN_FILE",
+                    "the ids are not those of audit.json, once each",
+                    str(path),
+                    got=name_some(sorted(assigned.keys() - {s.id for s in index})) or "an id twice",
+                    do="restore it or train again",
+                )
+            )
+        return Split(index, tuple(assigned[sample.id] for sample in index))
 
     def save_plan(self, plan: Plan) -> Plan:
         """Write plan.yaml: editable, each reason beside its setting."""
@@ -178,10 +191,16 @@ class RunDir:
         return plan
 
     def load_plan(self) -> Plan:
-        """Read plan.yaml."""
+        """Read plan.yaml, which people may have edited: names and ranges are those of settings."""
         where = f"{self.path}/plan.yaml"
         tree = parse_yaml(self._text("plan.yaml"), where)
-        return from_json(Plan, json.dumps(tree), where)
+        plan = from_json(Plan, json.dumps(tree), where)
+        _refuse_unknown(tree, Plan, where)
+        _refuse_unknown(tree["network"], NetworkPlan, where)  # type: ignore[index]
+        given = json.loads(to_json(plan))
+        fit = {name: given[name] for name in FitConfig.model_fields if name in given}
+        validate_config({"budget_s": given["budget_s"], "fit": fit}, where)
+        return plan
 
     def save_history(self, history: Sequence[Epoch]) -> None:
         """Write history.csv."""
@@ -213,8 +232,12 @@ class RunDir:
         """Read postprocess.json; the defaults while there is none."""
         if not (self.path / "postprocess.json").exists():
             return Postprocess()
-        text = self._text("postprocess.json")
-        return from_json(Postprocess, text, f"{self.path}/postprocess.json")
+        where = f"{self.path}/postprocess.json"
+        params = from_json(Postprocess, self._text("postprocess.json"), where)
+        if not 0 <= params.threshold <= 1:
+            got, do = f"{params.threshold:g}", "restore it or train again"
+            raise CalcoError(Problem("RUN_FILE", "no such threshold", where, got, "0 to 1", do))
+        return params
 
     def save_scores(self, scores: Scores) -> Scores:
         """Write scores.csv, one row per image."""
@@ -286,18 +309,30 @@ class RunDir:
             ) from None
 
 
+def _refuse_unknown(tree: object, kind: type[Plan] | type[NetworkPlan], where: str) -> None:
+    names = [f.name for f in fields(kind)]
+    unknown = [str(name) for name in tree if name not in names] if isinstance(tree, dict) else []
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], names, n=1)
+        do = f"did you mean {near[0]}?" if near else "remove it"
+        raise CalcoError(Problem("PLAN_KEY", "no such setting", where, unknown[0], do=do))
+
+
 def _living_owner(lock: Path) -> int:
     """Return the other process that holds a lock, 0 when there is none or it is gone."""
     try:
         owner = max(0, int(lock.read_text()))
-        if owner and owner != os.getpid():
-            os.kill(owner, 0)  # raises when there is no such process
-            return owner
+    except (OSError, ValueError):
+        return 0
+    if owner in (0, os.getpid()):
+        return 0
+    try:
+        os.kill(owner, 0)  # raises when there is no such process
     except PermissionError:  # it lives and is somebody else's
         return owner
-    except (OSError, ValueError, OverflowError):
-        pass
-    return 0
+    except (OSError, OverflowError):
+        return 0
+    return owner
 
 
 def _score_row(score: ImageScore) -> list[object]:

@@ -172,8 +172,25 @@ def test_a_card_cannot_claim_memory(path: Path, monkeypatch: pytest.MonkeyPatch)
     # the widest network there is would take 10 GB; it is compared without being allocated
     monkeypatch.setattr(checkpoint, "Segmenter", None)
     huge = {"family": "unet", "in_channels": 1, "mean": [0], "std": [1], "width": 256, "depth": 6}
-    _rewrite(path, _network().state_dict(), {"card": {"network": huge, "spec": {}}})
+    _rewrite(path, _network().state_dict(), {"card": {"network": huge, "spec": {"channels": 1}}})
     with pytest.raises(CalcoError, match="CKPT_MISMATCH"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("card", "got"),
+    [
+        (replace(CARD, resize_px=10**9), "resized to 1000000000 px"),
+        (replace(CARD, resize_px=0), "resized to 0 px"),
+        (replace(CARD, spec=ImageSpec(channels=1)), "1 channels for a network of 3"),
+        (replace(CARD, spec=ImageSpec(low=7, high=7)), "from 7 to 7"),
+        (replace(CARD, spec=ImageSpec(high=float("nan"))), "from 0 to nan"),
+        (replace(CARD, spec=ImageSpec(max_megapixels=0)), "at most 0 megapixels"),
+    ],
+)
+def test_a_card_cannot_ask_for_the_impossible(path: Path, card: ModelCard, got: str) -> None:
+    save_model(path, _network(), card)
+    with pytest.raises(CalcoError, match=f"CKPT_CARD.*{got}"):
         load_model(path)
 
 

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ SCHEMA = 1
 """Version of the model file's layout; raised when an older calco could not read it rightly."""
 MAX_HEADER_BYTES = 1_000_000
 """Largest header parsed; ours have 40 kB, the format allows a JSON bomb of 100 MB."""
+MAX_RESIZE_PX = 16_384
+"""Largest square that a card may ask images to be resized to."""
 KEPT_STATES = 2
 
 log = logging.getLogger(__name__)
@@ -110,6 +113,7 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
     """
     blob = read_sealed(path)
     card = _read_card(blob, path)
+    _refuse_impossible(card, path)
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(blob)
     except safetensors.SafetensorError as error:
@@ -151,6 +155,29 @@ def _read_card(blob: bytes, path: Path) -> ModelCard:
         )
         raise CalcoError(problem)
     return from_json(_Header, text, str(path)).card
+
+
+def _refuse_impossible(card: ModelCard, path: Path) -> None:
+    """Check what concerns images; the network's own settings are checked when it is built."""
+    spec, side_px = card.spec, card.resize_px
+    faults = []
+    if spec.channels != card.network.in_channels:
+        faults.append(f"{spec.channels} channels for a network of {card.network.in_channels}")
+    if not (math.isfinite(spec.low) and math.isfinite(spec.high) and spec.low < spec.high):
+        faults.append(f"pixel values from {spec.low:g} to {spec.high:g}")
+    if not spec.max_megapixels > 0:
+        faults.append(f"images of at most {spec.max_megapixels:g} megapixels")
+    if side_px is not None and not 1 <= side_px <= MAX_RESIZE_PX:
+        faults.append(f"images resized to {side_px} px")
+    if faults:
+        problem = Problem(
+            "CKPT_CARD",
+            "the model's card asks for what cannot be",
+            str(path),
+            got="; ".join(faults),
+            do="restore the file from a copy, or train again",
+        )
+        raise CalcoError(problem)
 
 
 def _refuse_mismatch(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
