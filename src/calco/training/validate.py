@@ -38,7 +38,7 @@ class Validation:
 
 
 NOT_VALIDATED = Validation(math.nan, math.nan, math.nan, math.nan, math.nan)
-MIN_IMAGES = 8  # fewer cannot tell one epoch from another
+MIN_IMAGES = 24  # fewer cannot tell one epoch from another
 
 
 def validate(predictor: Predictor, samples: Sequence[Decoded], loss_of: Loss) -> Validation:
