@@ -78,6 +78,12 @@ def test_long_cells_are_read_and_the_readers_limit_is_restored(tmp_path: Path) -
     assert csv.field_size_limit() == limit
 
 
+def test_an_endless_first_line_is_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("calco.formats.tables.MAX_CELL_CHARS", 1000)
+    with pytest.raises(CalcoError, match="CSV_"):
+        table_of(tmp_path, b"x" * 5000)
+
+
 def test_columns_are_found_whatever_their_case_and_signs(tmp_path: Path) -> None:
     assert column_of(table_of(tmp_path, b"x,Image_Id\n"), ID_COLUMNS, "ids") == 1
 

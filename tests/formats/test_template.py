@@ -9,7 +9,8 @@ import pytest
 
 from calco.errors import CalcoError
 from calco.formats.dialects import dialect
-from calco.formats.template import long_cells, read_template, template_dialect
+from calco.formats.tables import long_cells
+from calco.formats.template import read_template, template_dialect
 
 
 def template(folder: Path, text: str, encoding: str = "utf-8") -> Path:
@@ -147,6 +148,6 @@ def test_long_cells_are_read_and_the_limit_put_back(tmp_path: Path) -> None:
     before = csv.field_size_limit()
     path = template(tmp_path, "id,rle_mask\na," + "1 1 " * 100_000 + "\n")
     assert len(read_template(path).rows[0][1]) == 400_000
-    with pytest.raises(ZeroDivisionError), long_cells():
+    with pytest.raises(ZeroDivisionError), long_cells(7):
         raise ZeroDivisionError
     assert csv.field_size_limit() == before

@@ -17,32 +17,10 @@ from calco.formats.rle import looks_like_runs
 from calco.formats.rle_guess import Guess, guess_dialect
 from calco.formats.rle_rows import ImageNames, assign_rows, is_safe_id
 from calco.formats.roles import nfc, path_id
-from calco.formats.tables import (
-    ID_COLUMNS,
-    Table,
-    column_of,
-    read_table,
-)
+from calco.formats.tables import ID_COLUMNS, RLE_COLUMNS, Table, column_of, read_table
 from calco.records import Sample
 from calco.wording import counted, name_some
 
-RLE_COLUMNS = frozenset(
-    (
-        "rle",
-        "rlemask",
-        "maskrle",
-        "mask",
-        "encodedpixels",
-        "encodedpixel",
-        "encodedmask",
-        "encoding",
-        "segmentation",
-        "annotation",
-        "predicted",
-        "prediction",
-        "pixels",
-    )
-)
 N_PEEKED = 200
 """Rows read to see whether a table is about the images."""
 

@@ -31,6 +31,23 @@ ID_COLUMNS = frozenset(
         "path",
     )
 )
+RLE_COLUMNS = frozenset(
+    (
+        "rle",
+        "rlemask",
+        "maskrle",
+        "mask",
+        "encodedpixels",
+        "encodedpixel",
+        "encodedmask",
+        "encoding",
+        "segmentation",
+        "annotation",
+        "predicted",
+        "prediction",
+        "pixels",
+    )
+)
 _DELIMITERS = ",;\t"
 
 
@@ -76,7 +93,7 @@ def read_table(path: Path, where: str, most_rows: int | None = None) -> Table:
     rows: list[Row] = []
     problems: list[Problem] = []
     with _faults_named(path, where), path.open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
+        first = file.readline(MAX_CELL_CHARS)
         delimiter = max(_DELIMITERS, key=first.count)
         header = tuple(
             nfc(name.strip()) for name in next(csv.reader([first], delimiter=delimiter), ())
@@ -91,6 +108,16 @@ def read_table(path: Path, where: str, most_rows: int | None = None) -> Table:
     if not any(header):
         raise CalcoError(Problem("CSV_EMPTY", "the table has no header", where, do="add one"))
     return Table(where, header, tuple(rows), delimiter, tuple(problems))
+
+
+@contextmanager
+def long_cells(most_chars: int) -> Iterator[None]:
+    """Let ``csv`` read cells longer than its 131,072 characters: large masks are."""
+    before = csv.field_size_limit(most_chars)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def plain_name(column: str) -> str:
@@ -173,10 +200,10 @@ def _require_utf8(path: Path, where: str) -> None:
 
 @contextmanager
 def _faults_named(path: Path, where: str) -> Iterator[None]:
-    """Turn faults of the reader into problems; cells may be longer than Python's usual limit."""
-    limit = csv.field_size_limit(MAX_CELL_CHARS)
+    """Turn faults of the reader into problems; cells may be as long as masks are."""
     try:
-        yield
+        with long_cells(MAX_CELL_CHARS):
+            yield
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         do = "save it as CSV UTF-8"
@@ -184,5 +211,3 @@ def _faults_named(path: Path, where: str) -> Iterator[None]:
         raise CalcoError(
             Problem("CSV_ENCODING", "the table is not UTF-8", f"{where}:{line}", got, "UTF-8", do)
         ) from None
-    finally:
-        csv.field_size_limit(limit)

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from calco.errors import CalcoError, Problem
 from calco.formats.dialects import PRESETS
+from calco.formats.rle_rows import EMPTY_TOKENS
+from calco.formats.tables import RLE_COLUMNS, long_cells, plain_name
 from calco.records import RleDialect
 
-MAX_CELL = 1 << 28  # a mask of a gigapixel slide is one cell of many megabytes
-RLE_COLUMNS = frozenset(
-    {"rle", "rle_mask", "mask_rle", "encodedpixels", "encoded_pixels", "pixels", "predicted"}
-    | {"prediction", "segmentation", "mask"}
-)
-EMPTY_TOKENS = ("", "-1", "-", "1 0")
+MAX_CELL_CHARS = 2**31 - 1  # as much as csv takes: a noisy mask of 100 megapixels needs half of it
 
 
 @dataclass(frozen=True)
@@ -63,11 +58,13 @@ def read_template(path: Path) -> Template:
         CalcoError: ``TEMPLATE_*`` with the line, when the file is not such a table.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file, long_cells():
+        with path.open(encoding="utf-8-sig", newline="") as file, long_cells(MAX_CELL_CHARS):
             lines = [(n, tuple(row)) for n, row in enumerate(csv.reader(file), 1) if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
+        got = error.strerror if isinstance(error, OSError) else str(error)
+        do = "give the sample submission as UTF-8 CSV"
         raise CalcoError(
-            Problem("TEMPLATE_READ", "cannot read the template", str(path), got=str(error))
+            Problem("TEMPLATE_READ", "cannot read the template", str(path), got or "", do=do)
         ) from None
     if len(lines) < 2:
         raise CalcoError(
@@ -83,6 +80,7 @@ def read_template(path: Path) -> Template:
                     f"{path}:{number}",
                     str(len(row)),
                     f"{len(header)}, as in the header",
+                    "correct the line, or download the template again",
                 )
             )
     return Template(path, header, tuple(row for _, row in lines[1:]), _rle_column(header, path))
@@ -125,18 +123,8 @@ def template_dialect(template: Template) -> tuple[RleDialect, str]:
     return replace(rules.pop(), per_object=objects), f"recognised by its columns: {', '.join(fits)}"
 
 
-@contextmanager
-def long_cells() -> Iterator[None]:
-    """Let ``csv`` read cells longer than its 131,072 characters: large masks are."""
-    before = csv.field_size_limit(MAX_CELL)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
 def _rle_column(header: tuple[str, ...], path: Path) -> int:
-    named = [i for i, name in enumerate(header) if name.casefold() in RLE_COLUMNS]
+    named = [i for i, name in enumerate(header) if plain_name(name) in RLE_COLUMNS]
     if len(header) >= 2 and len(named) == 1:
         return named[0]
     if len(header) == 2:
@@ -154,7 +142,7 @@ def _rle_column(header: tuple[str, ...], path: Path) -> int:
 
 
 def _empty_token(template: Template) -> str | None:
-    """Return the token of an empty mask when every cell shows one, else None."""
+    """Return the token of an empty mask when just one kind of them is shown, else None."""
     cells = Counter(row[template.rle_column].strip() for row in template.rows)
-    shown = [token for token in EMPTY_TOKENS if token and token in cells]
+    shown = [token for token in EMPTY_TOKENS if token in cells]
     return shown[0] if len(shown) == 1 else None

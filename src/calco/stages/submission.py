@@ -17,7 +17,8 @@ from calco.errors import CalcoError, Problem
 from calco.files import FORMULA_STARTS, atomic_file
 from calco.formats.rle import decode, encode, encode_objects
 from calco.formats.roles import nfc
-from calco.formats.template import Template, long_cells, read_template, template_dialect
+from calco.formats.tables import long_cells
+from calco.formats.template import MAX_CELL_CHARS, Template, read_template, template_dialect
 from calco.images.io import IMAGE_SUFFIXES, read_pixels
 from calco.records import RleDialect
 from calco.wording import name_some
@@ -237,7 +238,7 @@ def _verify_table(file: BinaryIO, table: _Table, lines_per_mask: Sequence[int], 
     Raises:
         CalcoError: ``SUBMISSION_MISMATCH`` at the first difference.
     """
-    with _as_text(file) as text, long_cells():
+    with _as_text(file) as text, long_cells(MAX_CELL_CHARS):
         reader = csv.reader(text)
         same = tuple(next(reader, ())) == table.header
         for row, n_lines in zip(table.rows, lines_per_mask, strict=True):
