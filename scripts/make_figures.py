@@ -1,4 +1,4 @@
-"""Draw reports/figures/demo.png, the picture of the README, from a finished demo run.
+"""Draw reports/figures/demo.jpg, the picture of the README, from a finished demo run.
 
 Run ``calco demo -o results/demo1`` first, then ``python scripts/make_figures.py results/demo1``.
 """
@@ -18,7 +18,7 @@ from calco.images.overlays import overlay
 from calco.records import MaskCode
 from calco.runs import RunDir
 
-TARGET = Path(__file__).resolve().parents[1] / "reports" / "figures" / "demo.png"
+TARGET = Path(__file__).resolve().parents[1] / "reports" / "figures" / "demo.jpg"
 TILE_PX = 220
 GAP_PX = 8
 COLUMNS = 4
@@ -42,7 +42,8 @@ def main() -> None:
         pred = read_mask_file(path, MaskCode("values", (255,)))
         columns.append([overlay(image, None, None), overlay(image, true, pred)])
     TARGET.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(TARGET), cv2.cvtColor(sheet(columns), cv2.COLOR_RGB2BGR))
+    page = cv2.cvtColor(sheet(columns), cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(TARGET), page, [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
 def sheet(columns: list[list[np.ndarray]]) -> np.ndarray:
