@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ def main() -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        NotebookClient(
+        client = NotebookClient(
             notebook, timeout=timeout_s, resources=resources, record_timing=False
-        ).execute()
+        )
+        client.execute(env={**os.environ, "TMPDIR": folder})  # its run folder goes with this one
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             drop_repr(output)

@@ -8,7 +8,8 @@ from nbclient import NotebookClient
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "01_end_to_end.ipynb"
 QUICK = """
-DATA = NEW_IMAGES = OUT = None
+DATA = NEW_IMAGES = None
+OUT = "out"
 BUDGET_S = 12
 SETTINGS = ("model.family=unet", "model.width=4", "model.depth=2", "fit.epochs=1", "fit.crop_px=64")
 """
