@@ -315,6 +315,29 @@ def test_functions_stay_small(name: str) -> None:
             assert n_given <= 6 or name == "cli", f"{name}:{node.lineno} {node.name}"
 
 
+def is_remedied(call: ast.Call) -> bool:
+    """Tell whether a Problem says what to do, or what would have been right; notes need not."""
+    given = dict(zip(("code", "what", "where", "got", "expected", "do"), call.args, strict=False))
+    given |= {k.arg: k.value for k in call.keywords if k.arg}
+    match given.get("severity", ast.Constant("error")):
+        case ast.Constant("error" | "warning"):
+            return "do" in given or "expected" in given
+        case _:
+            return True
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_every_fault_comes_with_its_remedy(name: str) -> None:
+    calls = [n for n in ast.walk(tree_of(name)) if isinstance(n, ast.Call)]
+    faults = [n for n in calls if called(n) == "Problem" and n.args and not is_remedied(n)]
+    assert not [f"{name}:{n.lineno}" for n in faults if ast.unparse(n.args[0]) != "'USAGE'"]
+
+
+def test_a_fault_without_remedy_would_be_seen() -> None:
+    calls = ("Problem('A', 'b', 'c', 'd')", "Problem('A', 'b', severity='warning')")
+    assert not any(is_remedied(ast.parse(c, mode="eval").body) for c in calls)  # type: ignore[arg-type]
+
+
 # calco itself and the records are the two places whose names are meant to be found in one import
 PACKAGES = [n for n in CODE if MODULES[n].name == "__init__.py" and n != "records"]
 

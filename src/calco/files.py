@@ -85,8 +85,10 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
+        got = error.strerror if isinstance(error, OSError) else str(error)
+        do = "give a folder that calco train has finished, or restore the file"
         raise CalcoError(
-            Problem("FILE_READ", "cannot read the file", str(path), got=str(error))
+            Problem("FILE_READ", "cannot read the file", str(path), got or "", do=do)
         ) from None
     return [
         {key: (value or "").removeprefix("'") for key, value in row.items() if key is not None}

@@ -12,8 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calco.errors import CalcoError, Problem
-from calco.formats.truth import read_truth
-from calco.records.data import FileMask, MaskCode, ObjectMasks, RleDialect, RleMask
+from calco.formats.truth import read_sample, read_truth
+from calco.records.data import (
+    FileMask,
+    ImageSpec,
+    MaskCode,
+    ObjectMasks,
+    RleDialect,
+    RleMask,
+    Sample,
+    SampleIndex,
+)
 
 CODE = MaskCode("values", values=(255,), background=(0,))
 INVERTED = MaskCode("values", values=(255,), background=(0,), invert=True)
@@ -98,3 +107,28 @@ def test_broken_runs_name_their_line() -> None:
     problem = fault(lambda: read_truth(source, MaskCode("rle"), (2, 3)))
     assert problem.code == "RLE_SYNTAX"
     assert "train.csv:7" in problem.where
+
+
+def an_index(root: Path, sample: Sample) -> SampleIndex:
+    return SampleIndex(root, "by hand", (sample,), ImageSpec(channels=1), CODE)
+
+
+def test_a_sample_is_read_as_its_data_set_says(tmp_path: Path) -> None:
+    image = write(tmp_path / "image.png", ~SHAPE)
+    sample = Sample("a", image, FileMask(write(tmp_path / "mask.png", SHAPE)))
+    pixels, true = read_sample(sample, an_index(tmp_path, sample))
+    assert_array_equal(pixels, np.where(SHAPE, 0, 255)[..., None])
+    assert_array_equal(true, SHAPE)
+    other = ImageSpec(channels=3)  # of a model from elsewhere
+    assert read_sample(sample, an_index(tmp_path, sample), other)[0].shape == (2, 3, 3)
+
+
+def test_faults_of_a_sample_are_placed_below_the_data_root(tmp_path: Path) -> None:
+    image = write(tmp_path / "image.png", SHAPE)
+    mask = FileMask(write(tmp_path / "mask.png", SHAPE.T))
+    gone = FileMask(tmp_path / "gone.png")
+    for source, where in [(mask, "mask.png"), (gone, "gone.png")]:
+        sample = Sample("a", image, source)
+        assert fault(lambda s=sample: read_sample(s, an_index(tmp_path, s))).where == where  # type: ignore[misc]
+    bare = Sample("a", image)
+    assert fault(lambda: read_sample(bare, an_index(tmp_path, bare))).code == "MASK_MISSING"

@@ -147,7 +147,7 @@ class TestOtsuBaseline:
             read.append(path)
             return read_image(path, spec)
 
-        monkeypatch.setattr("calco.stages.evaluate.read_image", recording)
+        monkeypatch.setattr("calco.formats.truth.read_image", recording)
         assert otsu_baseline(train, test) == 1.0
         assert len({p for p in read if "train" in p.parts}) <= POLARITY_IMAGES
 

@@ -126,7 +126,7 @@ def test_masks_are_decoded_up_to_the_size_the_user_allowed(
         limits.append(arguments[3])
         return read_truth(*arguments)
 
-    monkeypatch.setattr("calco.training.dataset.read_truth", recording)
+    monkeypatch.setattr("calco.formats.truth.read_truth", recording)
     (decoded,) = decode(index)
     assert decoded.mask.tolist() == [[1] * 5] * 4
     assert limits == [400]

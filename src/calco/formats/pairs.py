@@ -112,4 +112,5 @@ def _extra(paths: set[Path], folder: Path) -> list[Problem]:
     first = min(path.relative_to(folder).as_posix() for path in paths)
     what = "predictions without a truth are not scored"
     got = f"{len(paths)}, first {first}"
-    return [Problem("PRED_EXTRA", what, str(folder), got, severity="warning")]
+    do = "add their truths, or leave it so"
+    return [Problem("PRED_EXTRA", what, str(folder), got, do=do, severity="warning")]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calco.errors import CalcoError, Problem
-from calco.formats.truth import read_truth
+from calco.formats.truth import read_sample
 from calco.images.figures import draw_sheet
 from calco.images.io import read_image, read_pixels
 from calco.images.overlays import overlay
@@ -33,11 +33,10 @@ def trace(index: SampleIndex, sample: Sample, pred: BoolArray | None = None) -> 
     Raises:
         CalcoError: When the image or its mask cannot be read.
     """
-    image = read_image(sample.image, index.spec)  # (H, W, C)
     if sample.mask is None:
-        return overlay(image, None, pred)
-    size, limit = (image.shape[0], image.shape[1]), index.spec.max_megapixels
-    return overlay(image, read_truth(sample.mask, index.code, size, limit), pred)
+        return overlay(read_image(sample.image, index.spec), None, pred)
+    image, true = read_sample(sample, index)  # (H, W, C), (H, W)
+    return overlay(image, true, pred)
 
 
 def trace_scored(index: SampleIndex, score: ImageScore, predictions: Path) -> UInt8Array:
@@ -53,7 +52,8 @@ def trace_scored(index: SampleIndex, score: ImageScore, predictions: Path) -> UI
     """
     sample = next((s for s in index if s.id == score.id), None)
     if sample is None:
-        raise CalcoError(Problem("RUN_FILE", "scored image is not in the audit", score.id))
+        what, do = "scored image is not in the audit", "restore audit.json or train again"
+        raise CalcoError(Problem("RUN_FILE", what, score.id, do=do))
     path = predictions / score.subset / f"{score.id}.png"
     pixels = read_pixels(path, max_megapixels=index.spec.max_megapixels).pixels
     return trace(index, sample, pixels.reshape(pixels.shape[:2]) > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import assert_never
 
 import numpy as np
@@ -11,10 +12,50 @@ from numpy.typing import NDArray
 
 from calco.errors import CalcoError, Problem
 from calco.formats.rle import decode_rows
+from calco.images.io import read_image
 from calco.images.mask_files import read_mask_file
-from calco.records.data import FileMask, MaskCode, MaskSource, ObjectMasks, RleMask
+from calco.records.data import (
+    FileMask,
+    ImageSpec,
+    MaskCode,
+    MaskSource,
+    ObjectMasks,
+    RleMask,
+    Sample,
+    SampleIndex,
+)
+from calco.wording import place
 
 Size = tuple[int, int]
+
+
+def read_sample(
+    sample: Sample, index: SampleIndex, spec: ImageSpec | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Read a labelled image and its truth as its data set says.
+
+    Args:
+        sample: One of the index.
+        index: How images and masks are read.
+        spec: How the image is read instead, e.g. for the model of another data set.
+
+    Returns:
+        Image (H, W, C) uint8 and truth (H, W) bool.
+
+    Raises:
+        CalcoError: MASK_MISSING, and what reading the files raises, named from the data root down.
+    """
+    if sample.mask is None:
+        what, do = "no truth to compare with", "add its mask, or leave the image out"
+        raise CalcoError(Problem("MASK_MISSING", what, sample.id, do=do))
+    try:
+        image = read_image(sample.image, spec or index.spec)  # (H, W, C)
+        size, limit = (image.shape[0], image.shape[1]), index.spec.max_megapixels
+        return image, read_truth(sample.mask, index.code, size, limit)
+    except CalcoError as error:
+        raise CalcoError(
+            *(replace(p, where=place(Path(p.where), index.root)) for p in error.problems)
+        ) from None
 
 
 def read_truth(

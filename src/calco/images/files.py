@@ -108,7 +108,7 @@ def first_bytes(path: Path, count: int = 64) -> bytes:
         ) from None
     except OSError as error:
         raise CalcoError(
-            Problem("IO_ERROR", f"cannot be read: {error.strerror}", str(path))
+            Problem("IO_ERROR", f"cannot be read: {error.strerror}", str(path), do="check the disk")
         ) from error
 
 

@@ -157,7 +157,8 @@ class OutputFolder:
         seen: dict[str, str] = {}
         for image in images:
             if not _is_safe(image.id):
-                raise CalcoError(Problem("ID_UNSAFE", "the id leaves the output folder", image.id))
+                what, do = "the id leaves the output folder", "rename the image"
+                raise CalcoError(Problem("ID_UNSAFE", what, image.id, do=do))
             for target in self.targets(image.id):
                 other = seen.setdefault(str(target).casefold(), image.id)
                 if other != image.id:
@@ -170,7 +171,12 @@ class OutputFolder:
         # a linked sub-folder must not lead the write elsewhere
         if not target.parent.resolve().is_relative_to(self.path.resolve()):
             raise CalcoError(
-                Problem("OUT_ESCAPES", "a link leads out of the output folder", str(target.parent))
+                Problem(
+                    "OUT_ESCAPES",
+                    "a link leads out of the output folder",
+                    str(target.parent),
+                    do="remove the link or choose another folder",
+                )
             )
 
     def _check_foreign(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from calco.errors import CalcoError, Problem
-from calco.formats.truth import read_truth
+from calco.formats.truth import read_sample
 from calco.images.augment import resized
 from calco.images.io import Pixels, read_image, to_input
 from calco.images.tiles import Window, blend, windows
@@ -132,6 +132,7 @@ class Predictor:
                     "the array is not an image",
                     got=f"shape {image.shape}",
                     expected=f"(H, W, {self.spec.channels}) or (H, W)",
+                    do="give one image, channels last",
                 )
             )
         flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
@@ -172,15 +173,11 @@ def predict_maps(predictor: Predictor, index: SampleIndex, groups: Sequence[str]
     Raises:
         CalcoError: Lists every sample without a truth or with files that cannot be read.
     """
-    maps, problems = [], []
+    maps: list[ProbMap] = []
+    problems: list[Problem] = []
     for sample, group in zip(index, groups, strict=True):
-        if sample.mask is None:
-            problems.append(Problem("MASK_MISSING", "no truth to compare with", sample.id))
-            continue
         try:
-            image = read_image(sample.image, predictor.spec)
-            size = (image.shape[0], image.shape[1])
-            true = read_truth(sample.mask, index.code, size, index.spec.max_megapixels)
+            image, true = read_sample(sample, index, predictor.spec)
         except CalcoError as error:
             problems += error.problems
             continue

@@ -109,7 +109,14 @@ def _check(plan: NetworkPlan) -> None:
     if faults:
         raise CalcoError(
             *(
-                Problem("PLAN_NETWORK", f"network.{name} does not fit", "plan.yaml", got, expected)
+                Problem(
+                    "PLAN_NETWORK",
+                    f"network.{name} does not fit",
+                    "plan.yaml",
+                    got,
+                    expected,
+                    do="undo the edit, or train into a new folder",
+                )
                 for name, got, expected in faults
             )
         )

@@ -162,7 +162,8 @@ def _measure(sample: Sample, index: SampleIndex) -> _Measured | Sequence[Problem
     except CalcoError as error:
         faults += error.problems
     except OSError as error:  # the file vanished between two looks
-        faults.append(Problem("IO_ERROR", "cannot be read", got=str(error.strerror)))
+        got = error.strerror or str(error)
+        faults.append(Problem("IO_ERROR", "cannot be read", got=got, do="restore it"))
     faults = [_placed(p, sample.image, index.root) for p in faults]
     # without its image, runs have no size to be decoded to
     if sample.mask is not None and (image is not None or not isinstance(sample.mask, RleMask)):

@@ -17,8 +17,7 @@ from calco.config import DataConfig, EvaluateConfig
 from calco.errors import CalcoError, Problem
 from calco.files import write_atomic
 from calco.formats.pairs import MaskPair, pair_masks
-from calco.formats.truth import read_truth
-from calco.images.io import read_image
+from calco.formats.truth import read_sample, read_truth
 from calco.images.masks import detect_code
 from calco.images.otsu import otsu_mask
 from calco.inference.maps import ProbMap
@@ -154,9 +153,7 @@ def _otsu_dice(index: SampleIndex, bright: bool) -> float:
     scores = []
     for sample in index:
         if sample.mask is not None:
-            image = read_image(sample.image, index.spec)  # (H, W, C)
-            height, width, _ = image.shape
-            true = read_truth(sample.mask, index.code, (height, width), index.spec.max_megapixels)
+            image, true = read_sample(sample, index)  # (H, W, C), (H, W)
             pred = otsu_mask(image, bright)
             scores.append(score_image(sample.id, sample.id, "otsu", pred, true).dice)
     return math.fsum(scores) / len(scores) if scores else math.nan

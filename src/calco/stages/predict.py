@@ -190,6 +190,7 @@ def _trace(predictor: Tracer, image: Image, options: PredictOptions) -> tuple[li
                 "the model changed the image's size",
                 got=str(prob.shape),
                 expected=str(image.shape[:2]),
+                do="give a model whose output is as large as its input",
             )
         )
     levels = to_levels(prob)  # (H, W) uint8

@@ -11,9 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from calco.errors import CalcoError
-from calco.formats.truth import read_truth
+from calco.formats.truth import read_sample
 from calco.images.augment import augment, generator_for, resized
-from calco.images.io import read_image
 from calco.records import ImageSpec, Plan, Sample, SampleIndex
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -42,10 +41,7 @@ def decode(index: SampleIndex) -> tuple[Decoded, ...]:
 
     def one(sample: Sample) -> Decoded | CalcoError:
         try:
-            image = read_image(sample.image, index.spec)
-            assert sample.mask is not None, "the audit keeps labelled samples only"  # noqa: S101
-            size, limit = (image.shape[0], image.shape[1]), index.spec.max_megapixels
-            mask = read_truth(sample.mask, index.code, size, limit)
+            image, mask = read_sample(sample, index)
         except CalcoError as error:
             return error
         return Decoded(sample.id, image, mask.astype(np.uint8))

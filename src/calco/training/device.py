@@ -35,7 +35,7 @@ def make_fabric(device: str, precision: Precision) -> Fabric:
     on_cuda = device == "cuda" or (device == "auto" and has_cuda)
     if precision == "fp16" and not on_cuda:
         raise CalcoError(
-            Problem("DEVICE", "fp16 needs a GPU", "fit.precision", "fp16", "fp32 or bf16")
+            Problem("DEVICE", "fp16 needs a GPU", "fit.precision", "fp16", do="set fp32 or bf16")
         )
     return Fabric(
         accelerator="cuda" if on_cuda else "cpu", devices=1, precision=FABRIC_NAMES[precision]
