@@ -115,7 +115,9 @@ def test_every_text_comes_back_as_it_was(tmp_path: Path) -> None:
     assert [row["id"] for row in read_csv(path)] == CELLS
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+3", "@x", "-1+1", "\tx", "\rx", "=cmd|' /C calc'!A0"])
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "+3", "@x", "-1+1", "\tx", "\rx", "\n=1", "\uff1d1", "=cmd|' /C calc'!A0"]
+)
 def test_formulas_are_inert_on_disk(tmp_path: Path, cell: str) -> None:
     path = tmp_path / "a.csv"
     write_csv(path, ("id", "message"), [("a", cell)])

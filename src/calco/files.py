@@ -16,7 +16,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from calco.errors import CalcoError, Problem
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # texts that spreadsheets run as formulas
+# texts that spreadsheets run as formulas, also by the wide signs of East Asian keyboards
+FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")
 
 T = TypeVar("T")
 

@@ -18,6 +18,7 @@ from calco.records import (
     FileMask,
     ImageSpec,
     MaskCode,
+    ObjectMasks,
     RleDialect,
     RleMask,
     Sample,
@@ -332,6 +333,20 @@ def test_changed_and_vanished_images_are_named(tmp_path: Path, toy: list[Sample]
         require_unchanged(audit)
     (problem,) = caught.value.problems
     assert (problem.code, problem.got) == ("DATA_CHANGED", "p3, p5")
+
+
+def test_changed_masks_are_named_too(tmp_path: Path) -> None:
+    image, mask = np.arange(192, dtype=np.uint8).reshape(8, 8, 3), np.eye(8, dtype=bool)
+    single, other = add(tmp_path, "a.png", image, mask), add(tmp_path, "b.png", 255 - image, mask)
+    objects = ObjectMasks((tmp_path / "masks/b.png",))
+    rows = RleMask(("1 3",), RleDialect(), "m.csv:2")
+    samples = [single, replace(other, mask=objects), Sample("c", single.image, rows)]
+    audit = run(index_of(tmp_path, samples))
+    assert [bool(f.mask_sha256) for f in audit.facts] == [True, True, False]
+    require_unchanged(audit)
+    write(objects.paths[0], np.zeros((8, 8), np.uint8))
+    with pytest.raises(CalcoError, match=r"masks of 1 sample changed.*got b "):
+        require_unchanged(audit)
 
 
 def test_report_groups_problems_by_kind(tmp_path: Path) -> None:

@@ -184,6 +184,7 @@ class SampleFacts:
         foreground_fraction: Share of mask pixels; NaN when unlabelled.
         n_objects: 8-connected components of the mask; -1 when unlabelled.
         image_sha256: Of the file's bytes.
+        mask_sha256: Of the digests of the mask's files, in order; empty when it has none.
     """
 
     id: str
@@ -197,6 +198,7 @@ class SampleFacts:
     foreground_fraction: float
     n_objects: int
     image_sha256: str
+    mask_sha256: str = ""
 
 
 @dataclass(frozen=True)

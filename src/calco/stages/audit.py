@@ -22,8 +22,16 @@ from calco.formats.truth import read_truth
 from calco.images.duplicates import find_twins, shared_scene, signature
 from calco.images.io import Pixels, read_pixels, to_input
 from calco.images.suspicions import shared_background, suspect_facts, suspect_twins
-from calco.records import Audit, RleMask, Sample, SampleFacts, SampleIndex
-from calco.wording import name_some, place
+from calco.records import (
+    Audit,
+    FileMask,
+    ObjectMasks,
+    RleMask,
+    Sample,
+    SampleFacts,
+    SampleIndex,
+)
+from calco.wording import counted, name_some, place
 
 MAX_READERS = 8
 """Threads at most: each holds one image, and disks gain nothing from more."""
@@ -88,18 +96,18 @@ def audit_samples(
 
 
 def require_unchanged(audit: Audit) -> None:
-    """Check that the images are the ones that were audited.
+    """Check that images and masks are the ones that were audited.
 
     Raises:
-        CalcoError: Lists every image that changed or vanished since.
+        CalcoError: Lists every sample of which a file changed or vanished since.
     """
     changed = [
         sample.id
         for sample, facts in zip(audit.index, audit.facts, strict=True)
-        if not sample.image.is_file() or sha256_of(sample.image) != facts.image_sha256
+        if _digests(sample) != (facts.image_sha256, facts.mask_sha256)
     ]
     if changed:
-        what = f"{len(changed)} images changed or vanished since the audit"
+        what = f"images or masks of {counted(len(changed), 'sample')} changed since the audit"
         do = "restore them, or train into a new folder"
         raise CalcoError(
             Problem("DATA_CHANGED", what, str(audit.index.root), name_some(changed), do=do)
@@ -158,12 +166,8 @@ def _measure(sample: Sample, index: SampleIndex) -> _Measured | Sequence[Problem
     try:
         pixels = read_pixels(sample.image, max_megapixels=spec.max_megapixels, frame=spec.frame)
         image = to_input(pixels, spec)
-        sha256 = sha256_of(sample.image)
     except CalcoError as error:
         faults += error.problems
-    except OSError as error:  # the file vanished between two looks
-        got = error.strerror or str(error)
-        faults.append(Problem("IO_ERROR", "cannot be read", got=got, do="restore it"))
     faults = [_placed(p, sample.image, index.root) for p in faults]
     # without its image, runs have no size to be decoded to
     if sample.mask is not None and (image is not None or not isinstance(sample.mask, RleMask)):
@@ -174,12 +178,35 @@ def _measure(sample: Sample, index: SampleIndex) -> _Measured | Sequence[Problem
             faults += (_placed(p, sample.image, index.root) for p in error.problems)
     if faults or image is None:
         return faults
-    facts = _facts(sample.id, pixels, image, mask, sha256)
+    if (digests := _digests(sample)) is None:
+        what, do = "vanished between two looks", "leave the data alone while they are read"
+        return [Problem("IO_ERROR", what, place(sample.image, index.root), do=do)]
+    facts = _facts(sample.id, pixels, image, mask, digests)
     return _Measured(facts, signature(image), _digest(mask), pixels.notes)
 
 
+def _digests(sample: Sample) -> tuple[str, str] | None:
+    """Return the digests of image and mask files; None when one cannot be read."""
+    match sample.mask:
+        case FileMask(path):
+            paths: tuple[Path, ...] = (path,)
+        case ObjectMasks():
+            paths = sample.mask.paths
+        case _:  # runs are kept in audit.json, so a table that changes since changes nothing
+            paths = ()
+    try:
+        mask = "".join(sha256_of(path) for path in paths)
+        return sha256_of(sample.image), hashlib.sha256(mask.encode()).hexdigest() if mask else ""
+    except OSError:
+        return None
+
+
 def _facts(
-    name: str, pixels: Pixels, image: NDArray[np.uint8], mask: NDArray[np.bool_] | None, sha256: str
+    name: str,
+    pixels: Pixels,
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_] | None,
+    digests: tuple[str, str],
 ) -> SampleFacts:
     return SampleFacts(
         id=name,
@@ -192,7 +219,8 @@ def _facts(
         mean=float(cv2.mean(image.reshape(-1, 1))[0]),  # many times faster than ndarray.mean
         foreground_fraction=math.nan if mask is None else np.count_nonzero(mask) / mask.size,
         n_objects=-1 if mask is None else _count_objects(mask),
-        image_sha256=sha256,
+        image_sha256=digests[0],
+        mask_sha256=digests[1],
     )
 
 
