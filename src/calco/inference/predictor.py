@@ -15,6 +15,7 @@ from calco.formats.truth import read_sample
 from calco.images.augment import resized
 from calco.images.io import Pixels, read_image, to_input
 from calco.images.tiles import Window, blend, windows
+from calco.inference.device import choose_device
 from calco.inference.maps import ProbMap
 from calco.inference.postprocess import clean, to_levels
 from calco.nets.build import Segmenter
@@ -52,7 +53,7 @@ class Predictor:
     def __init__(
         self, network: Segmenter, card: ModelCard, params: Postprocess, device: str = "cpu"
     ) -> None:
-        self.device = _device(device)
+        self.device = choose_device(device)
         self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
         self.card = card
         self.params = params
@@ -185,15 +186,3 @@ def predict_maps(predictor: Predictor, index: SampleIndex, groups: Sequence[str]
     if problems:
         raise CalcoError(*problems)
     return maps
-
-
-def _device(name: str) -> torch.device:
-    """Choose the device; never another than the one asked for."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise CalcoError(
-            Problem("DEVICE", "no CUDA device is seen", "--device", name, do="use --device cpu")
-        )
-    return device

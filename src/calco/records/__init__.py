@@ -26,9 +26,6 @@ from calco.records.scores import (
     Scores,
     SubsetSummary,
 )
-from calco.records.tables import (
-    html_table,
-)
 from calco.records.training import (
     Epoch,
     FitResult,
@@ -63,5 +60,4 @@ __all__ = [
     "Subset",
     "SubsetSummary",
     "Twins",
-    "html_table",
 ]

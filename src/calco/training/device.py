@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from lightning_fabric import Fabric
 
 from calco.config import Precision
 from calco.errors import CalcoError, Problem
+from calco.inference.device import choose_device
 
 FABRIC_NAMES: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "fp32": "32-true",
@@ -27,12 +27,7 @@ def make_fabric(device: str, precision: Precision) -> Fabric:
     Raises:
         CalcoError: When CUDA is asked for and absent, or fp16 on a processor.
     """
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise CalcoError(
-            Problem("DEVICE", "no CUDA device is seen", "--device", "cuda", do="use --device cpu")
-        )
-    on_cuda = device == "cuda" or (device == "auto" and has_cuda)
+    on_cuda = choose_device(device).type == "cuda"
     if precision == "fp16" and not on_cuda:
         raise CalcoError(
             Problem("DEVICE", "fp16 needs a GPU", "fit.precision", "fp16", do="set fp32 or bf16")

@@ -1,0 +1,29 @@
+"""Where networks run."""
+
+from __future__ import annotations
+
+import torch
+
+from calco.errors import CalcoError, Problem
+
+
+def choose_device(name: str) -> torch.device:
+    """Choose the device; never another than the one asked for.
+
+    Args:
+        name: ``auto`` takes a GPU when there is one; ``cpu``, ``cuda`` or ``cuda:1`` is that.
+
+    Raises:
+        CalcoError: When a GPU is asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        got, do = repr(name), "use auto, cpu or cuda"
+        raise CalcoError(Problem("DEVICE", "no such device", "--device", got, do=do)) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        do = "use --device cpu"
+        raise CalcoError(Problem("DEVICE", "no CUDA device is seen", "--device", name, do=do))
+    return device
