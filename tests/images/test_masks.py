@@ -265,6 +265,16 @@ def test_files_with_different_codes_are_told_apart(tmp_path: Path) -> None:
     assert "single files hold {0, 255} in 2, {0, 1} in 1" in problem.got
 
 
+def test_a_stray_value_is_sent_to_its_file(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.png", SHAPE.astype(np.uint8) * 255) for i in range(4)]
+    stray = np.where(SHAPE, 255, 0).astype(np.uint8)
+    stray[0, 0] = 77
+    write(paths[2], stray)
+    problem = only(detect(paths)[1])
+    assert (problem.code, problem.where) == ("MASK_CLASSES", "2.png")
+    assert problem.got.endswith("; 77 is in 1 of 4 files looked at")
+
+
 def test_object_numbers_are_pointed_at_a_threshold(tmp_path: Path) -> None:
     labels = np.kron(np.arange(100).reshape(10, 10), np.ones((8, 8))).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", labels)

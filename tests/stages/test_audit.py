@@ -143,6 +143,7 @@ def test_skip_leaves_bad_samples_out_and_says_so(tmp_path: Path, toy: list[Sampl
     assert len(audit.index) == len(audit.facts) == 6
     left_out = [p for p in audit.warnings if p.what.endswith("; left out")]
     assert len(left_out) == 5
+    assert not any("data.on_bad" in p.do for p in audit.problems)  # it is set
 
 
 def test_problems_of_the_index_stay_and_errors_come_first(

@@ -130,7 +130,7 @@ def _require_size(mask: NDArray[np.bool_], size: Size | None, where: str) -> Non
             expected=f"{size[0]} x {size[1]} (H x W) like its image",
             do="transpose the mask or turn its image"
             if transposed
-            else "export it again at the image's size, or set data.on_bad: skip",
+            else "export it again at the image's size",
         )
     )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from calco.errors import Problem
 from calco.images.mask_files import show_color
 from calco.images.mask_tallies import END_WIDTH, Tally
+from calco.wording import place
 
 _LISTED = 8
 
@@ -62,20 +64,24 @@ def many_values(counts: Mapping[float, int], where: str) -> Problem:
     )
 
 
-def classes(counts: Mapping[float, int], tallies: Sequence[Tally], where: str) -> Problem:
-    """Several classes, object numbers, or files with different codes."""
+def classes(counts: Mapping[float, int], tallies: Sequence[Tally], root: Path) -> Problem:
+    """Several classes, object numbers, files with different codes, or a stray value in a few."""
     total = sum(counts.values())
     listed = [f"{v:g} ({100 * counts[v] / total:.3g} %)" for v in sorted(counts)[:_LISTED]]
     more = f" and {len(counts) - _LISTED} more" if len(counts) > _LISTED else ""
+    rarest = min(counts, key=lambda value: counts[value])
+    holders = [t for t in tallies if rarest in (t.values or ())]
     sets = Counter(tuple(sorted(t.values or ())) for t in tallies)
     per_file = ""
     if len(sets) > 1 and all(len(values) <= 2 for values in sets):
         shown = [f"{{{', '.join(f'{v:g}' for v in s)}}} in {n}" for s, n in sets.most_common(4)]
         per_file = f"; single files hold {', '.join(shown)}"
+    elif len(holders) < len(tallies):
+        per_file = f"; {rarest:g} is in {len(holders)} of {len(tallies)} files looked at"
     return Problem(
         "MASK_CLASSES",
         "masks have more than two values, so what is foreground is undecided",
-        where,
+        place(holders[0].path, root),
         got=", ".join(listed) + more + per_file,
         expected="two values",
         do="set data.foreground to the values that count, e.g. "

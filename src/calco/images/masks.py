@@ -53,7 +53,7 @@ def detect_code(sources: Sequence[MaskSource], config: DataConfig, root: Path) -
     if not tallies:
         return replace(_without_looking(sources, said), invert=config.invert), problems
     where = place(tallies[0].path, root)
-    code, found = (said, ()) if said else _detected(tallies, where)
+    code, found = (said, ()) if said else _detected(tallies, root)
     code = replace(code, invert=config.invert)
     if any(p.severity == "error" for p in found):
         return replace(code, note="what is foreground is undecided"), problems + found
@@ -86,8 +86,8 @@ def _said(config: DataConfig) -> tuple[MaskCode | None, tuple[Problem, ...]]:
     return next(iter(codes.values()), None), problems
 
 
-def _detected(tallies: Sequence[Tally], where: str) -> Finding:
-    colors = total_colors(tallies)
+def _detected(tallies: Sequence[Tally], root: Path) -> Finding:
+    colors, where = total_colors(tallies), place(tallies[0].path, root)
     if any(t.opaque is not None and 0 < t.opaque < 1 for t in tallies):
         if len(colors) == 1 and all(t.opaque is not None for t in tallies):
             return MaskCode("alpha"), ()
@@ -96,13 +96,13 @@ def _detected(tallies: Sequence[Tally], where: str) -> Finding:
     # a palette of one colour shows nothing; its indices still do
     one_color_palette = len(colors) == 1 and all(t.values is not None for t in tallies)
     if one_color_palette or all(t.colors is None for t in tallies):
-        return _detected_values(total_values(tallies), tallies, where)
+        return _detected_values(total_values(tallies), tallies, root)
     # elsewhere palettes are read by their colours, since programs order them file by file
     return _detected_colors(colors, tallies, where)
 
 
-def _detected_values(counts: Mapping[float, int], tallies: Sequence[Tally], where: str) -> Finding:
-    found = sorted(counts)
+def _detected_values(counts: Mapping[float, int], tallies: Sequence[Tally], root: Path) -> Finding:
+    found, where = sorted(counts), place(tallies[0].path, root)
     natural = all(v == int(v) and v >= 0 for v in found)
     match found:
         case [0]:
@@ -120,7 +120,7 @@ def _detected_values(counts: Mapping[float, int], tallies: Sequence[Tally], wher
     if are_photos(tallies):
         return guess, (faults.photos(len(found), "values", where),)
     if natural and (len(found) < PHOTO_VALUES or found == list(range(len(found)))):
-        return guess, (faults.classes(counts, tallies, where),)
+        return guess, (faults.classes(counts, tallies, root),)
     return guess, (faults.many_values(counts, where),)
 
 

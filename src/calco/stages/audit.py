@@ -245,8 +245,6 @@ def _placed(problem: Problem, image: Path, root: Path) -> Problem:
 def _with_way_out(problem: Problem, skip: bool) -> Problem:
     if skip:
         return replace(problem, what=f"{problem.what}; left out", severity="warning")
-    if "data.on_bad" in problem.do:
-        return problem
     way_out = "set data.on_bad: skip to leave it out"
     return replace(problem, do=f"{problem.do}, or {way_out}" if problem.do else way_out)
 
