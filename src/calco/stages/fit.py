@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import torch
@@ -36,7 +38,7 @@ from calco.training.validate import (
 
 MAX_BAD_STEPS = 10  # NaN once is a bad batch, ten times in a row a broken training
 SAVE_EVERY_S = 60.0  # work lost to a kill, at most
-PROBE_EVERY_S = 10.0  # between measurements of what tuning and test will take
+PROBE_EVERY_S = 15.0  # between measurements of what tuning and test will take
 VALIDATION_SLICE = 0.03  # of fit's time for one validation; larger parts are validated by sample
 
 
@@ -132,6 +134,7 @@ class Trainer:
         self.validated_at_s = self.saved_at_s = self.began_s
         self.stopped_because = ""
         self.validated = loaders.validation
+        self.probes: deque[float] = deque(maxlen=5)  # recent seconds per pixel
         per_px_s = self._probe()
         allowance_s = VALIDATION_SLICE * clock.fit_left_s
         self.validated = affordable(loaders.validation, per_px_s, allowance_s)
@@ -229,11 +232,8 @@ class Trainer:
     def _validate(self) -> Validation:
         began = time.perf_counter()
         result = validate(self._predictor(), self.validated, self.loss_of)
-        self.validation_s = time.perf_counter() - began
-        self.validating_s += self.validation_s
-        whole_s = self.validation_s * len(self.loaders.validation) / len(self.validated)
-        self.clock.reserve_for(whole_s, self.loaders.pixel_ratio)
-        self.validated_at_s = self.probed_at_s = self.clock.elapsed_s
+        self.validating_s += time.perf_counter() - began
+        self.validated_at_s = self.clock.elapsed_s
         return result
 
     def _validation_is_due(self) -> bool:
@@ -245,8 +245,9 @@ class Trainer:
 
     def _probe(self) -> float:
         """Measure prediction and set aside what comes after training; return seconds per pixel."""
-        per_px_s = seconds_per_px(self._predictor(), self.loaders.validation)
+        self.probes.append(seconds_per_px(self._predictor(), self.loaders.validation))
         self.network.train()
+        per_px_s = median(self.probes)  # a busy moment of the machine must not end training
         whole_s = per_px_s * sum(s.mask.size for s in self.loaders.validation)
         self.validation_s = per_px_s * sum(s.mask.size for s in self.validated)
         self.clock.reserve_for(whole_s, self.loaders.pixel_ratio)
@@ -255,10 +256,8 @@ class Trainer:
 
     def _time_is_up(self) -> bool:
         """Whether only validation, tuning, test and report still fit into the budget."""
-        if self.clock.fit_left_s > self.validation_s:
-            return False
-        if self.clock.elapsed_s - self.probed_at_s > PROBE_EVERY_S:
-            self._probe()  # the machine may have been busy when it was measured last
+        if self.plan.budget_s and self.clock.elapsed_s - self.probed_at_s > PROBE_EVERY_S:
+            self._probe()
         return self.clock.fit_left_s <= self.validation_s
 
     def _predictor(self) -> Predictor:
