@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -10,6 +15,9 @@ import pytest
 from hypothesis import settings
 
 from calco.config import Config, load_config
+
+if TYPE_CHECKING:
+    from calco.stages.fit import Watch
 
 TINY = (
     "model.family=unet",
@@ -69,3 +77,20 @@ def finished_run(
     folder = tmp_path_factory.mktemp("runs") / "discs"
     train(discs, folder, config=tiny_config)
     return folder
+
+
+@pytest.fixture
+def stop_at() -> Callable[[int, signal.Signals], Watch]:
+    """Make listeners that send this process a signal at one step of training."""
+    from calco.stages.fit import Progress, Watch
+
+    def listener(step: int, by: signal.Signals) -> Watch:
+        seen = itertools.count(1)
+
+        def on_step(_: Progress) -> None:
+            if next(seen) == step:
+                os.kill(os.getpid(), by)
+
+        return Watch(on_step=on_step)
+
+    return listener

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from calco.errors import CalcoError, StoppedError
 from calco.pipeline import Listener, resume, run, score_run
 from calco.records import Audit, FitResult, Plan, Postprocess, SampleIndex, Scores, Split
 from calco.runs import RunDir
-from calco.stages.fit import Progress, Watch
+from calco.stages.fit import Watch
 from calco.training.budget import Clock
 
 
@@ -45,21 +45,17 @@ def test_bad_data_stops_before_training(discs: Path, tiny_config: Config, tmp_pa
 
 
 def test_a_stopped_run_has_a_report_and_resumes(
-    discs: Path, tiny_config: Config, tmp_path: Path
+    discs: Path,
+    tiny_config: Config,
+    tmp_path: Path,
+    stop_at: Callable[[int, signal.Signals], Watch],
 ) -> None:
     data = tmp_path / "data"
     shutil.copytree(discs, data)
     folder = RunDir(tmp_path / "run")
-    steps = 0
-
-    def interrupt(_: Progress) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == 5:
-            os.kill(os.getpid(), signal.SIGINT)
-
+    listener = Listener(watch=stop_at(5, signal.SIGINT))
     with pytest.raises(StoppedError, match="SIGINT"):
-        run(data, tiny_config, folder, Clock(), Listener(watch=Watch(on_step=interrupt)))
+        run(data, tiny_config, folder, Clock(), listener)
     assert folder.report_html.exists()
     assert not folder.summary_json.exists()
 

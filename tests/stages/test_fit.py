@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from calco.files import sha256_of
 from calco.records import FitResult, Plan
 from calco.runs import RunDir
 from calco.stages.audit import audit_samples
-from calco.stages.fit import Progress, Trainer, Watch, fit
+from calco.stages.fit import Trainer, Watch, fit
 from calco.stages.loaders import build_loaders
 from calco.stages.plan import make_plan
 from calco.stages.samples import index_samples
@@ -64,19 +64,15 @@ def test_training_learns_and_keeps_the_best(
 
 @pytest.mark.parametrize("stop_after", [1, 7, 16, 17, 30])
 def test_a_stopped_run_resumes_to_the_same_bytes(
-    prepared: tuple[Loaders, Plan], tiny_config: Config, tmp_path: Path, stop_after: int
+    prepared: tuple[Loaders, Plan],
+    tiny_config: Config,
+    tmp_path: Path,
+    stop_after: int,
+    stop_at: Callable[[int, signal.Signals], Watch],
 ) -> None:
     unbroken = run_fit(prepared, tiny_config, tmp_path / "unbroken")
-    steps = 0
-
-    def interrupt(_: Progress) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == stop_after:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with pytest.raises(StoppedError, match="SIGTERM"):
-        run_fit(prepared, tiny_config, tmp_path / "broken", Watch(on_step=interrupt))
+        run_fit(prepared, tiny_config, tmp_path / "broken", stop_at(stop_after, signal.SIGTERM))
     assert RunDir(tmp_path / "broken").weights.exists()  # usable at any moment
     resumed = run_fit(prepared, tiny_config, tmp_path / "broken")
 
@@ -94,19 +90,12 @@ def test_resume_without_the_random_state_would_differ(
     tiny_config: Config,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    stop_at: Callable[[int, signal.Signals], Watch],
 ) -> None:
     """Negative control: the test above can fail."""
     run_fit(prepared, tiny_config, tmp_path / "unbroken")
-    steps = 0
-
-    def interrupt(_: Progress) -> None:
-        nonlocal steps
-        steps += 1
-        if steps == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with pytest.raises(StoppedError):
-        run_fit(prepared, tiny_config, tmp_path / "broken", Watch(on_step=interrupt))
+        run_fit(prepared, tiny_config, tmp_path / "broken", stop_at(7, signal.SIGTERM))
     monkeypatch.setattr(torch, "set_rng_state", lambda _: None)
     run_fit(prepared, tiny_config, tmp_path / "broken")
     names = ("unbroken", "broken")
