@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, assert_never
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +19,6 @@ MASK_SUFFIXES = IMAGE_SUFFIXES | {".npy"}
 """Names worth opening as masks."""
 
 _PICKLE_OPCODE = b"\x80"
-_UNKNOWN = 2  # neither foreground (1) nor background (0)
 _LISTED = 8  # values or colours shown in a message
 
 
@@ -142,14 +140,6 @@ def _pick(
     named: bool = False,
 ) -> NDArray[np.bool_]:
     """Compare with the foreground; refuse what is neither that nor declared background."""
-    if plane.dtype == np.uint8:  # a table look-up is several times faster than comparisons
-        table = np.full(256, _UNKNOWN if background else 0, np.uint8)
-        table[[v for v in background if 0 <= v < 256]] = 0
-        table[[v for v in foreground if 0 <= v < 256]] = 1
-        marks = np.asarray(cv2.LUT(plane, table))
-        if background and marks.max(initial=0) == _UNKNOWN:
-            raise _outside(plane, foreground + background, path, named)
-        return marks.astype(bool)
     mask = _equals_any(plane, foreground)
     if background and not (mask | _equals_any(plane, background)).all():
         raise _outside(plane, foreground + background, path, named)
