@@ -187,8 +187,10 @@ def test_labels_and_areas_belong_together() -> None:
 
 def test_does_not_write_into_its_input() -> None:
     levels = np.random.default_rng(0).integers(0, 256, (20, 20), dtype=np.uint8)
-    levels.flags.writeable = False
-    clean(levels, Postprocess(min_area_px=4, max_hole_px=4))
+    levels.flags.writeable = False  # writing would raise
+    before = levels.tobytes()
+    assert clean(levels, Postprocess(min_area_px=4, max_hole_px=4)).shape == levels.shape
+    assert levels.tobytes() == before
 
 
 def test_accepts_views_that_are_not_contiguous() -> None:
