@@ -207,7 +207,10 @@ def test_hostile_names_stay_inside_and_inert(tmp_path: Path) -> None:
     assert after == before
 
 
-@pytest.mark.parametrize("error", [RuntimeError("out of memory"), ValueError("bad"), MemoryError()])
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("out of memory"), ValueError("bad"), MemoryError(), cv2.error("-4: no memory")],
+)
 def test_what_the_network_raises_fails_one_image(
     images: Path, tmp_path: Path, error: Exception
 ) -> None:

@@ -169,8 +169,8 @@ def _predict_one(
     try:
         loaded = loading.result()
         files, share = _trace(predictor, loaded.pixels, options)
-    # RuntimeError: what a network raises, out of memory included; the other images go on
-    except (CalcoError, OSError, ValueError, RuntimeError, MemoryError) as error:
+    # what networks and resampling raise, out of memory included; the other images go on
+    except (CalcoError, OSError, ValueError, RuntimeError, MemoryError, cv2.error) as error:
         folder.discard(image.id)
         seconds = time.perf_counter() - began
         return Prediction(image.id, image.source, "failed", math.nan, seconds, _one_line(error))
