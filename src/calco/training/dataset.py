@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from calco.errors import CalcoError
@@ -28,8 +29,8 @@ class Decoded:
     """One sample in memory: image (H, W, C) uint8, mask (H, W) uint8 in {0, 1}."""
 
     id: str
-    image: np.ndarray
-    mask: np.ndarray
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
 
 
 def decode(index: SampleIndex) -> tuple[Decoded, ...]:
@@ -166,7 +167,7 @@ class Loaders:
     pixel_ratio: float
 
 
-def _foreground_points(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _foreground_points(mask: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.int32]:
     """Return up to FOCUS_POINTS random foreground pixels as (N, 2) int32 (row, col)."""
     flat = np.flatnonzero(mask)
     if len(flat) > FOCUS_POINTS:
