@@ -50,6 +50,7 @@ class Recipe:
 
 CLASSIC = ("--config", str(ROOT / "configs/classic.yaml"), "--budget", "40m")
 ARGUMENTS = {
+    "default, 5 min": ("--budget", "5m"),
     "default, 10 min": ("--budget", "10m"),
     "default, 20 min": ("--budget", "20m"),
     "classic": CLASSIC,
@@ -132,7 +133,8 @@ without a GPU.
   BBBC038v1); calco splits them 70/15/15 with look-alikes kept together.
 - **isbi2012**: 30 slices of neuronal membranes (ISBI 2012); the last 6 slices are the test
   part, calco takes the validation part from the other 24.
-- **default**: `calco train DATA --budget 20m`, or `10m`. **classic**: `configs/classic.yaml`,
+- **default**: `calco train DATA --budget 20m` (`10m`, `5m`). **classic**: the settings of
+  `configs/classic.yaml`,
   images resized to 128 x 128, at most 40 minutes.
 
 Dice is per image at original resolution, then averaged (both masks empty = 1, one empty = 0);

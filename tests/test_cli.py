@@ -39,7 +39,7 @@ def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "m", "20 minutes", "-5", "1d", "h"])
+@pytest.mark.parametrize("text", ["", "m", "20 minutes", "-5", "1d", "h", "1h30", "1.2.3"])
 def test_durations_that_are_none(text: str) -> None:
     with pytest.raises(CalcoError, match="20m or 1h30m"):
         parse_duration(text)
@@ -89,6 +89,20 @@ def test_train_predict_submit_evaluate_report(discs: Path, tmp_path: Path) -> No
     code, output = calco("report", run, run)
     assert code == 0
     assert f"{summary['test']['dice_mean']:.4f}" in output
+
+
+def test_a_finished_run_is_not_trained_again(discs: Path, finished_run: Path) -> None:
+    before = (finished_run / "best.safetensors").read_bytes()
+    code, output = calco("train", discs, "-o", finished_run, "--resume")
+    assert code == 0
+    assert "nothing to resume" in output
+    assert (finished_run / "best.safetensors").read_bytes() == before
+
+
+def test_an_output_that_cannot_be_written_is_one_line(discs: Path, tmp_path: Path) -> None:
+    code, output = calco("audit", discs, "-o", tmp_path / "nowhere" / "audit.json")
+    assert code == 2
+    assert "error[IO_ERROR]" in output
 
 
 def test_a_bad_image_fails_alone(finished_run: Path, discs: Path, tmp_path: Path) -> None:

@@ -63,8 +63,7 @@ def demo(
         config = _settings(None, None, budget_s=parse_duration(budget))
         folder = _run_folder(out, "demo")
         data = folder.path.with_name(folder.path.name + "-data")
-        if not data.exists():
-            write_toy(data)
+        write_toy(data)
         _train(data, config, folder, terminal)
         _finish(folder, terminal, as_json)
 
@@ -140,6 +139,7 @@ def evaluate(
     subset: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     pred: Annotated[Path | None, typer.Option(help="Folder of predicted masks.")] = None,
     truth: Annotated[Path | None, typer.Option(help="Folder of true masks.")] = None,
+    sets: Sets = None,
     device: Device = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for scores.csv.")] = None,
     verbose: Verbose = False,
@@ -154,7 +154,7 @@ def evaluate(
         if pred and truth and not run:
             from calco.stages.evaluate import evaluate_folders
 
-            settings = _settings(None, None)
+            settings = _settings(None, sets)
             scores = evaluate_folders(pred, truth, settings.evaluate, settings.data)
         elif run and not (pred or truth):
             from calco.pipeline import score_run
@@ -208,7 +208,8 @@ def predict(
             terminal.say(item.message, "red")
         terminal.say(f"predicted {len(done) - len(failed)} of {len(done)} images into {out}")
         if submission:
-            report = write_submission(mask_files(done, out), submission, chosen, like)
+            limit = predictor.spec.max_megapixels
+            report = write_submission(mask_files(done, out), submission, chosen, like, limit)
             counts = f"{report.n_images} images, {report.n_rows} rows"
             terminal.say(f"submission {submission}: {counts}; {report.note}")
         if as_json:
@@ -260,7 +261,8 @@ def parse_duration(text: str) -> float:
         5400.0
     """
     match = re.fullmatch(
-        r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip()
+        r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?",
+        re.sub(r"^[\d.]+$", r"\g<0>s", text.strip()),  # a bare number is seconds
     )
     if not match or not any(match.groups()):
         raise CalcoError(
@@ -291,6 +293,11 @@ def _speaking(verbose: bool, quiet: bool) -> Iterator[Terminal]:
         raise typer.Exit(STOPPED) from None
     except BrokenPipeError:  # piped into head
         sys.stderr.close()
+    except OSError as error:
+        what = error.strerror or type(error).__name__
+        where = str(error.filename or "")
+        terminal.problem(Problem("IO_ERROR", what, where, do="check the path and its permissions"))
+        raise typer.Exit(BAD_INPUT) from None
 
 
 def _settings(path: Path | None, sets: list[str] | None, **given: object) -> Config:
@@ -351,6 +358,9 @@ def _resume(out: Path | None, changed: list[str], terminal: Terminal) -> RunDir:
             )
         )
     folder = _open_run(out)
+    if folder.summary_json.exists():
+        terminal.say(f"{out} is finished already; nothing to resume")
+        return folder
     resume(folder, Clock(folder.load_config().budget_s, STARTED), _listener(terminal))
     return folder
 

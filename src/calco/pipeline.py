@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ def resume(folder: RunDir, clock: Clock, listener: Listener) -> Scores:
     """Go on with a stopped run, on the split and plan it left.
 
     Raises:
-        CalcoError: When the folder holds no run, or its images changed since.
+        CalcoError: When the folder holds no run, or its images or masks changed since.
         StoppedError: After another signal.
     """
     config = folder.load_config()
@@ -120,8 +121,14 @@ def describe_machine(config: Config) -> dict[str, object]:
         "packages": {name: version(name) for name in packages},
         "device": config.device,
         "seed": config.seed,
-        "command": "calco " + " ".join(sys.argv[1:]),
+        "command": _command(),
     }
+
+
+def _command() -> str:
+    """Return what was typed; empty when calco runs inside another program."""
+    is_calco = Path(sys.argv[0]).stem in ("calco", "__main__")
+    return shlex.join(["calco", *sys.argv[1:]]) if is_calco else ""
 
 
 def score_run(folder: RunDir, data: Path | None, subset: str, device: str = "auto") -> Scores:
@@ -145,8 +152,12 @@ def score_run(folder: RunDir, data: Path | None, subset: str, device: str = "aut
         errors = [p for p in audit.errors if p.code not in TRAINING_ONLY]
         if errors:
             raise CalcoError(*errors)
-        part, subset = audit.index, data.name
+        part, subset = audit.index, data.resolve().name
         groups = tuple(s.group or s.id for s in part)
+    if not len(part):
+        raise CalcoError(
+            Problem("SUBSET", "this part has no images", subset, do="choose another --subset")
+        )
     maps = {subset: predict_maps(predictor, part, groups)}
     return evaluate(maps, predictor.params, config.evaluate)
 

@@ -126,7 +126,7 @@ class Terminal:
         table = Table("subset", "Dice", "95 % interval", "IoU", "pooled Dice", "images", "empty")
         for name, s in scores.summaries.items():
             low, high = s.dice_ci95
-            interval = f"{low:.4f} to {high:.4f}"
+            interval = f"{low:.4f} to {high:.4f}" if low == low else "one group: none"
             counts = str(s.n_images), str(s.n_empty)
             dice, iou, pooled = (f"{v:.4f}" for v in (s.dice_mean, s.iou_mean, s.dice_global))
             table.add_row(name, dice, interval, iou, pooled, *counts)

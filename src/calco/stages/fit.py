@@ -37,6 +37,7 @@ from calco.training.validate import (
 )
 
 MAX_BAD_STEPS = 10  # NaN once is a bad batch, ten times in a row a broken training
+STOPPED_BY = "stopped by "
 SAVE_EVERY_S = 60.0  # work lost to a kill, at most
 PROBE_EVERY_S = 15.0  # between measurements of what tuning and test will take
 VALIDATION_SLICE = 0.03  # of fit's time for one validation; larger parts are validated by sample
@@ -95,7 +96,7 @@ def fit(
             trainer.finish_epoch(watch)
     folder.save_fit(trainer.result())
     if stop.by:
-        raise StoppedError(f"stopped by {stop.by} after {trainer.step} steps")
+        raise StoppedError(f"{STOPPED_BY}{stop.by} after {trainer.step} steps")
     return trainer.result()
 
 
@@ -205,7 +206,7 @@ class Trainer:
         complete = self.batches_done >= self.loaders.train.steps_per_epoch
         if self.stop.by and not complete:
             self._save(best=not self.monitor.best_epoch and self.step > 0)
-            self.stopped_because = f"stopped by {self.stop.by}"
+            self.stopped_because = STOPPED_BY + self.stop.by
             return
         out_of_time = self._time_is_up()
         last = out_of_time or len(self.history) + 1 >= self.plan.epochs
@@ -226,7 +227,7 @@ class Trainer:
             figure, patience = self.monitor.figure, self.monitor.patience
             self.stopped_because = f"validation {figure} did not improve for {patience} epochs"
         elif self.stop.by:
-            self.stopped_because = f"stopped by {self.stop.by}"
+            self.stopped_because = STOPPED_BY + self.stop.by
         self._save(best=better or (bool(self.stopped_because) and not self.monitor.best_epoch))
 
     def _validate(self) -> Validation:
@@ -323,6 +324,8 @@ class Trainer:
             "history": [list(vars(e).values()) for e in self.history],
             "monitor": dict(vars(self.monitor)),
             "numbers": {name: getattr(self, name) for name in names},
+            # a signal on the very last step must not make resume train on
+            "finished": "" if self.stopped_because.startswith(STOPPED_BY) else self.stopped_because,
             "fit_s": self.clock.elapsed_s - self.began_s,
             "elapsed_s": self.clock.elapsed_s,
         }
@@ -340,6 +343,7 @@ class Trainer:
         self.history = [Epoch(*row) for row in state["history"]]
         vars(self.monitor).update(state["monitor"])
         vars(self).update(state["numbers"])
+        self.stopped_because = state["finished"]
         # time spent before the stop counts, the pause does not
         self.clock.started -= state["elapsed_s"]
         self.began_s = state["elapsed_s"] - state["fit_s"]

@@ -127,7 +127,7 @@ def _learning_rate(pretrained: bool) -> tuple[float, str]:
     if pretrained:
         # after 42 steps dsb2018 reached Dice 0.88 with 3e-3 and 0.74 with 1e-3
         return 3e-3, "batch statistics and averaged weights bear it, and time is short"
-    return 1e-3, "Adam's usual peak for networks with normalisation"
+    return 1e-3, "the usual peak for networks with normalisation"
 
 
 def _epochs(config: Config, n_train: int, batch: int) -> tuple[int, str]:

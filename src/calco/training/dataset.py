@@ -86,7 +86,7 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         image, mask = self.pairs[index]
         rng = generator_for(self.seed, epoch, visit)
         points = self.focus_points[index]
-        larger = min(mask.shape) > self.side_px
+        larger = max(mask.shape) > self.side_px
         focus = None
         if larger and len(points) and rng.random() < FOCUS_SHARE:
             row, col = points[rng.integers(len(points))]
