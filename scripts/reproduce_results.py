@@ -134,8 +134,7 @@ without a GPU.
 - **isbi2012**: 30 slices of neuronal membranes (ISBI 2012); the last 6 slices are the test
   part, calco takes the validation part from the other 24.
 - **default**: `calco train DATA --budget 20m` (`10m`, `5m`). **classic**: the settings of
-  `configs/classic.yaml`,
-  images resized to 128 x 128, at most 40 minutes.
+  `configs/classic.yaml`, images resized to 128 x 128, at most 40 minutes.
 
 Dice is per image at original resolution, then averaged (both masks empty = 1, one empty = 0);
 the interval resamples groups of look-alikes. The best validation Dice was chosen on, so it is
