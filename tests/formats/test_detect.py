@@ -119,6 +119,14 @@ def test_nothing_that_looks_like_images(
     assert advice in message
 
 
+def test_masks_alone_miss_their_images(tmp_path: Path) -> None:
+    touch(tmp_path, "masks/a.png", "masks/b.png")
+    message = fault(tmp_path)
+    assert "NO_IMAGES" in message
+    assert "there are masks but no images for them" in message
+    assert "got masks (2 image files)" in message
+
+
 def test_images_alone_say_what_was_seen(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png", "notes.txt")
     message = fault(tmp_path)

@@ -4,7 +4,13 @@ import pytest
 
 from calco.config import DataConfig
 from calco.errors import CalcoError, Problem
-from calco.formats.folders import FolderPairs, find_pairs, read_pairs, report_alone
+from calco.formats.folders import (
+    FolderPairs,
+    find_pairs,
+    read_pairs,
+    report_alone,
+    report_empty_parts,
+)
 from calco.formats.listing import list_data
 from calco.formats.reading import Reading
 from calco.records import FileMask
@@ -208,6 +214,29 @@ def test_a_mask_twice_as_image_and_array_is_a_fault(tmp_path: Path) -> None:
     reading = read(tmp_path)
     assert truths(reading) == {"b": "b.npy"}
     assert [(p.code, p.got) for p in reading.problems] == [("DUP_MASK", "masks/a.npy, masks/a.png")]
+
+
+def test_an_image_folder_without_images_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "masks/a.png", "images/a.heic", "images/b.heic", "images/notes.txt")
+    with pytest.raises(CalcoError, match=r"NO_IMAGES\] images: .*got 2 \.heic, 1 \.txt") as caught:
+        read(tmp_path)
+    assert "convert the images" in caught.value.problems[0].do
+
+
+def test_kinds_that_are_read_are_not_called_unread(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "images/x.npy", "masks/a.npy", "masks/b.json")
+    (pair,) = found(tmp_path).pairs
+    assert (pair.images.unread, pair.masks.unread) == ("1 .npy", "1 .json")
+
+
+def test_parts_that_no_folder_holds_are_a_warning(tmp_path: Path) -> None:
+    touch(tmp_path, "train/images/a.png", "train/masks/a.png", "test/notes.txt")
+    for name in ("val/images", "val/masks"):
+        (tmp_path / name).mkdir(parents=True)
+    (warning,) = report_empty_parts(list_data(tmp_path))
+    assert (warning.code, warning.where, warning.severity) == ("FOLDER_EMPTY", "val", "warning")
+    touch(tmp_path, "val/images/b.png")
+    assert report_empty_parts(list_data(tmp_path)) == []
 
 
 def test_masks_of_a_kind_that_is_not_read(tmp_path: Path) -> None:

@@ -36,6 +36,17 @@ def test_arrays_count_as_other_files_that_may_be_masks(tmp_path: Path) -> None:
     assert [p.name for p in folder.masks] == ["a.NPY", "b.png"]
 
 
+def test_lists_of_parts_are_noticed(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png", "train.csv", "train.txt", "lists/Val.txt", "splits.json", "readme.txt")
+    listing = list_data(tmp_path)
+    assert [listing.where(p) for p in listing.lists] == [
+        "lists/Val.txt",
+        "splits.json",
+        "train.txt",
+    ]
+    assert [p.name for p in listing.tables] == ["train.csv"]
+
+
 def test_litter_is_counted_not_listed(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", ".DS_Store", "Thumbs.db", "._a.png", "__MACOSX/a.png", ".git/b.png")
     listing = list_data(tmp_path)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from calco.formats.roles import Place, Role, bare_stem, place_of, stem_of
+from calco.formats.roles import Place, Role, bare_stem, is_split_list, place_of, stem_of
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,23 @@ from calco.formats.roles import Place, Role, bare_stem, place_of, stem_of
 )
 def test_place(path: str, place: Place) -> None:
     assert place_of(path.split("/")) == place
+
+
+@pytest.mark.parametrize(
+    ("name", "is_list"),
+    [
+        ("train.txt", True),
+        ("VAL.TXT", True),
+        ("trainval.lst", True),
+        ("split.csv", True),
+        ("splits.json", True),
+        ("train.csv", False),  # more often the masks as runs
+        ("notes.txt", False),
+        ("train.png", False),
+    ],
+)
+def test_lists_of_parts(name: str, is_list: bool) -> None:
+    assert is_split_list(Path(name)) is is_list
 
 
 def test_root_says_nothing() -> None:

@@ -52,6 +52,7 @@ def test_ragged_rows_are_left_out_and_named(tmp_path: Path) -> None:
     ("data", "code", "where"),
     [
         ("id,x\na,1\n".encode("utf-16"), "CSV_ENCODING", "t.csv"),
+        ("id,x\na,1\n".encode("utf-16-be"), "CSV_ENCODING", "t.csv"),
         (b"id,x\na,1\nb\xff,2\n", "CSV_ENCODING", "t.csv:3"),
         (b'id,x\na,1\n"b,2\nc,3\n', "CSV_SYNTAX", "t.csv:3"),
         (b"", "CSV_EMPTY", "t.csv"),
@@ -67,7 +68,7 @@ def test_unreadable_tables_are_named_with_their_line(
 
 
 def test_missing_table(tmp_path: Path) -> None:
-    with pytest.raises(CalcoError, match="IO_ERROR"):
+    with pytest.raises(CalcoError, match=r"IO_MISSING\] no\.csv: there is no such table"):
         read_table(tmp_path / "no.csv", "no.csv")
 
 
@@ -78,10 +79,32 @@ def test_long_cells_are_read_and_the_readers_limit_is_restored(tmp_path: Path) -
     assert csv.field_size_limit() == limit
 
 
-def test_an_endless_first_line_is_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (b"x" * 5000, 1),
+        (b"id,x\na,1\nb," + b"1 " * 5000 + b"\nc,2\n", 3),
+        (b'id,x\na,1\n"b,' + b"1\n" * 5000, 3),  # an open quote takes every line behind it
+    ],
+)
+def test_endless_lines_and_cells_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes, line: int
+) -> None:
     monkeypatch.setattr("calco.formats.tables.MAX_CELL_CHARS", 1000)
-    with pytest.raises(CalcoError, match="CSV_"):
-        table_of(tmp_path, b"x" * 5000)
+    with pytest.raises(CalcoError, match=rf"CSV_SYNTAX\] t\.csv:{line}:"):
+        table_of(tmp_path, data)
+
+
+def test_a_line_of_just_the_longest_length_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("calco.formats.tables.MAX_CELL_CHARS", 10)
+    table = table_of(tmp_path, b"id,x\na,1234567\nb,2")  # with its end, line 2 has ten signs
+    assert [row.cells for row in table.rows] == [("a", "1234567"), ("b", "2")]
+
+
+def test_a_zero_byte_is_a_sign_like_others(tmp_path: Path) -> None:
+    assert table_of(tmp_path, b"id,x\na\0b,1\n").rows[0].cells == ("a\0b", "1")
 
 
 def test_columns_are_found_whatever_their_case_and_signs(tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""Mask codes: what is detected, what is refused, and that every file is held to the code."""
+"""Which mask pixels are foreground: codes that are found, and what is left to the user."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from calco.config import DataConfig
-from calco.errors import CalcoError, Problem
-from calco.images.mask_files import MASK_SUFFIXES, read_mask_file, read_mask_pixels
-from calco.images.mask_tallies import count_values
+from calco.errors import Problem
+from calco.images.mask_files import read_mask_file
 from calco.images.masks import detect_code
 from calco.records.data import FileMask, MaskCode, ObjectMasks, RleDialect, RleMask
 
@@ -31,13 +29,6 @@ def disc(size: int = 96) -> NDArray[np.bool_]:
     rows, columns = np.mgrid[:size, :size]
     mask: NDArray[np.bool_] = (rows - size / 2) ** 2 + (columns - size / 2) ** 2 < (size / 4) ** 2
     return mask
-
-
-def fault(read: Callable[[], object]) -> Problem:
-    with pytest.raises(CalcoError) as caught:
-        read()
-    (problem,) = caught.value.problems
-    return problem
 
 
 def write(path: Path, array: NDArray[Any], mode: str | None = None, **options: Any) -> Path:  # noqa: ANN401
@@ -174,16 +165,6 @@ def test_shape_in_colour_and_transparency(tmp_path: Path) -> None:
     check_clean(write(tmp_path / "a.png", rgba), "values")
 
 
-def test_colour_against_transparency_is_refused(tmp_path: Path) -> None:
-    grey = np.array([[0, 255, 255, 0], [0, 0, 255, 0]], np.uint8)
-    rgba = np.dstack([grey] * 3 + [SHAPE.astype(np.uint8) * 255])
-    path = write(tmp_path / "a.png", rgba)
-    assert only(detect([path])[1]).code == "MASK_ALPHA"
-    code, problems = detect([path], foreground_channel="alpha")
-    assert problems == ()
-    assert_array_equal(read_mask_file(path, code), SHAPE)
-
-
 def test_two_values_without_zero_warn(tmp_path: Path) -> None:
     path = write(tmp_path / "a.png", SHAPE.astype(np.uint8) + 1)
     code, problems = detect([path])
@@ -229,14 +210,6 @@ def test_class_indices_beside_a_void_value_are_not_smear(tmp_path: Path) -> None
     classes[:21, :] = np.arange(21)[:, None]
     classes[50:] = 255
     assert only(detect([write(tmp_path / "a.png", classes)])[1]).code == "MASK_CLASSES"
-
-
-def test_probabilities_need_a_threshold(tmp_path: Path) -> None:
-    prob = cv2.GaussianBlur(disc().astype(np.float32), (0, 0), 4)
-    tifffile.imwrite(tmp_path / "a.tif", prob)
-    assert only(detect([tmp_path / "a.tif"])[1]).code == "MASK_VALUES"
-    code, _ = detect([tmp_path / "a.tif"], threshold=0.5)
-    assert_array_equal(read_mask_file(tmp_path / "a.tif", code), prob > 0.5)
 
 
 # --- several classes, photos, empty and full
@@ -297,18 +270,6 @@ def test_several_colours_need_a_choice(tmp_path: Path) -> None:
     assert_array_equal(read_mask_file(path, code), rgb[..., 2] == 255)
 
 
-def test_palette_of_three_shows_colours_and_indices(tmp_path: Path) -> None:
-    indices = np.array([[0, 1], [2, 0]], np.uint8)
-    path = palette_mask(tmp_path / "a.png", indices, [0, 0, 0, 128, 0, 0, 0, 128, 0])
-    problem = only(detect([path])[1])
-    assert problem.code == "MASK_COLORS"
-    assert "(128, 0, 0) 25 %" in problem.got
-    assert "palette indices 0, 1, 2" in problem.got
-    code, problems = detect([path], foreground=(2,))
-    assert problems == ()
-    assert_array_equal(read_mask_file(path, code), indices == 2)
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_photos_are_told_from_masks(tmp_path: Path, channels: int) -> None:
     rng = np.random.default_rng(0)
@@ -326,14 +287,6 @@ def test_sets_without_contrast(tmp_path: Path, value: int) -> None:
     assert only(problems).code == ("MASK_ALL_FULL" if value else "MASK_ALL_EMPTY")
     assert only(problems).severity == "error"
     assert read_mask_file(paths[0], code).all() == bool(value)
-
-
-def test_empty_masks_among_others_are_fine(tmp_path: Path) -> None:
-    full = write(tmp_path / "a.png", SHAPE.astype(np.uint8) * 255)
-    empty = write(tmp_path / "b.png", np.zeros((2, 4), np.uint8))
-    code, problems = detect([full, empty])
-    assert problems == ()
-    assert not read_mask_file(empty, code).any()
 
 
 def test_setting_that_matches_nothing_is_all_empty(tmp_path: Path) -> None:
@@ -396,147 +349,11 @@ def test_messages_name_files_below_the_root(tmp_path: Path) -> None:
     assert only(problems).where == "masks/a.png"
 
 
-# --- files held to the code
-
-
-def test_file_outside_the_code_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.png", np.array([[0, 255, 128, 128, 3]], np.uint8))
-    code = MaskCode("values", values=(255,), background=(0,))
-    problem = fault(lambda: read_mask_file(path, code))
-    assert (problem.code, problem.where) == ("MASK_VALUES", str(path))
-    assert problem.got == "128 (2 px), 3 (1 px)"
-    assert problem.expected == "only 0, 255"
-
-
-def test_deep_file_outside_the_code_is_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 65535, 300]], np.uint16))
-    code = MaskCode("values", values=(65535,), background=(0,))
-    assert fault(lambda: read_mask_file(tmp_path / "a.tif", code)).got == "300 (1 px)"
-
-
-def test_colour_outside_the_code_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.png", np.array([[[0, 0, 0], [0, 9, 0]]], np.uint8))
-    code = MaskCode("color", color=(255, 0, 0), background=(0,))
-    assert fault(lambda: read_mask_file(path, code)).got == "(0, 9, 0) (1 px)"
-
-
-def test_coloured_file_among_grey_ones_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.png", np.array([[[0, 0, 0], [0, 9, 0]]], np.uint8))
-    code = MaskCode("values", values=(255,), background=(0,))
-    assert fault(lambda: read_mask_file(path, code)).what == "mask is coloured"
-
-
-def test_file_without_transparency_is_refused_by_alpha(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.png", SHAPE.astype(np.uint8))
-    assert fault(lambda: read_mask_file(path, MaskCode("alpha"))).code == "MASK_ALPHA"
-
-
-@pytest.mark.parametrize("orientation", [2, 3, 6])
-def test_turned_masks_are_refused(tmp_path: Path, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path = write(tmp_path / "a.png", SHAPE.astype(np.uint8), exif=exif)
-    problem = fault(lambda: read_mask_file(path, MaskCode("values", values=(1,))))
-    assert (problem.code, problem.got) == ("MASK_EXIF", f"orientation {orientation}")
-
-
-def test_many_channels_are_no_mask(tmp_path: Path) -> None:
-    data = np.zeros((8, 8, 5), np.uint8)
-    tifffile.imwrite(tmp_path / "a.tif", data, photometric="minisblack", planarconfig="contig")
-    np.save(tmp_path / "a.npy", data)
-    for name in ("a.tif", "a.npy"):
-        path = tmp_path / name
-        assert fault(lambda path=path: read_mask_file(path, MaskCode("alpha"))).code == (  # type: ignore[misc]
-            "MASK_CHANNELS"
-        )
-
-
-class Trap:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("form", ["object array", "pickle", "zip"])
-def test_pickles_are_refused_unopened(tmp_path: Path, form: str) -> None:
-    path, sprung = tmp_path / "a.npy", tmp_path / "sprung"
-    match form:
-        case "object array":
-            np.save(path, np.array([Trap(sprung)], object), allow_pickle=True)
-        case "pickle":
-            path.write_bytes(pickle.dumps(Trap(sprung)))
-        case _:
-            np.savez(tmp_path / "a.npz", SHAPE)
-            (tmp_path / "a.npz").rename(path)
-    assert fault(lambda: read_mask_file(path, MaskCode("alpha"))).code == "UNSAFE_FILE"
-    assert not sprung.exists()
-
-
-def test_broken_arrays_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.npy"
-    np.save(path, np.zeros((64, 64), bool))
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-9])
-    assert fault(lambda: read_mask_file(path, MaskCode("alpha"))).code == "IMG_TRUNCATED"
-    path.write_bytes(whole.replace(b"}", b"{", 1))
-    assert fault(lambda: read_mask_file(path, MaskCode("alpha"))).code == "IMG_TRUNCATED"
-    np.save(path, np.array([[np.nan, 1]]))
-    assert fault(lambda: read_mask_file(path, MaskCode("alpha"))).code == "IMG_NONFINITE"
-    np.save(path, np.zeros((64, 64), bool))
-    limit = 0.004  # megapixels, below 64 x 64
-    assert fault(lambda: read_mask_file(path, MaskCode("alpha"), limit)).code == "IMG_SIZE"
-
-
-def test_npy_is_a_mask_suffix() -> None:
-    assert {".npy", ".png"} <= MASK_SUFFIXES
-
-
-def test_real_numbers_with_transparency_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "a.tif"
-    data = np.dstack([SHAPE.astype(np.float32)] * 3 + [np.ones(SHAPE.shape, np.float32)])
-    data[0, 0, 3] = 0.25
-    tifffile.imwrite(path, data, photometric="rgb", extrasamples=["unassalpha"])
-    pixels = read_mask_pixels(path)
-    assert_array_equal(np.asarray(pixels.values), SHAPE)
-    assert_array_equal(np.flatnonzero(~np.asarray(pixels.opaque)), [0])
-
-
-def test_real_numbers_are_no_colours(tmp_path: Path) -> None:
-    data = SHAPE[..., None] * np.array([1, 0.5, 0], np.float32)
-    tifffile.imwrite(tmp_path / "a.tif", data, photometric="rgb")
-    problem = fault(lambda: read_mask_pixels(tmp_path / "a.tif"))
-    assert (problem.code, problem.got) == ("MASK_CHANNELS", "3 channels of float32")
-
-
-def test_masks_of_several_frames_are_refused_without_naming_a_setting(tmp_path: Path) -> None:
-    frames = [Image.fromarray(np.full((8, 8), v, np.uint8)) for v in (0, 255)]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    problem = fault(lambda: read_mask_pixels(tmp_path / "a.gif"))
-    assert (problem.code, problem.do) == ("IMG_FRAMES", "save one mask per file")
-
-
 def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "a.png", SHAPE.astype(np.uint8) * 255)
     path.write_bytes(path.read_bytes()[:-20])
     detect([path])
     assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
-def test_count_values_equals_a_plain_count(dtype: str) -> None:
-    plane = np.random.default_rng(0).integers(0, 5, (30, 40)).astype(dtype)
-    counts, flatness = count_values(plane)
-    values, expected = np.unique(plane, return_counts=True)
-    assert counts == dict(zip(values.tolist(), expected.tolist(), strict=True))
-    assert flatness == pytest.approx(np.mean(plane.ravel()[1:] == plane.ravel()[:-1]))
-
-
-def test_count_values_of_one_pixel() -> None:
-    assert count_values(np.array([[3]])) == ({3: 1}, 1.0)
 
 
 # --- real data

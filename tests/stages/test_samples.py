@@ -147,6 +147,16 @@ def test_nothing_usable_raises_with_every_reason(tmp_path: Path) -> None:
     assert [p.code for p in caught.value.problems] == ["DUP_ID", "NO_SAMPLES"]
 
 
+def test_files_are_named_from_the_data_folder_down(tmp_path: Path) -> None:
+    for name in "ab":
+        draw(tmp_path / f"images/{name}.png")
+    (tmp_path / "images/b.png").write_bytes(b"")
+    (tmp_path / "train.csv").write_text("id,rle\na,79 2\nb,79 2\n")
+    index = index_samples(tmp_path, DataConfig(rle_order="column", rle_base=1))
+    (problem,) = index.problems
+    assert (problem.code, problem.where) == ("IMG_EMPTY", "images/b.png")
+
+
 # --- parts
 
 
@@ -156,6 +166,16 @@ def test_training_folder_alone_divides_nothing(tmp_path: Path) -> None:
     index = index_samples(tmp_path, DataConfig())
     assert [(s.id, s.subset) for s in index] == [("a", None)]
     assert codes(index) == [("FOLDER_UNUSED", "note")]
+
+
+def test_lists_of_parts_warn_unless_folders_divide(tmp_path: Path) -> None:
+    pair(tmp_path / "train", "a")
+    (tmp_path / "val.txt").write_text("a")
+    (warning,) = index_samples(tmp_path, DataConfig()).problems
+    assert (warning.code, warning.severity, warning.got) == ("LIST_UNUSED", "warning", "val.txt")
+    assert "folders train, val and test" in warning.do
+    pair(tmp_path / "val", "b")
+    assert index_samples(tmp_path, DataConfig()).problems == ()
 
 
 def test_images_outside_the_test_folder_train(tmp_path: Path) -> None:
@@ -219,7 +239,7 @@ def test_groups_from_a_table(tmp_path: Path) -> None:
     [
         ("id,slides\na,1\n", "CSV_COLUMN"),
         ("id,slide\na,1\na,2\n", "GROUP_DOUBLE"),
-        (None, "IO_ERROR"),
+        (None, "IO_MISSING"),
     ],
 )
 def test_unusable_group_tables(tmp_path: Path, text: str | None, code: str) -> None:

@@ -27,9 +27,10 @@ def detect(listing: Listing, config: DataConfig) -> Layout:
         config: ``data.images`` and ``data.masks`` override what the names say.
 
     Raises:
-        CalcoError: ``DATA_EMPTY`` without images, ``NO_MASKS`` without masks, ``DATA_LEVEL`` when
-            the folder holds several data sets or is only a part of one, ``DATA_AMBIGUOUS`` when
-            more than one layout fits; each names the folder or setting to use.
+        CalcoError: ``DATA_EMPTY`` without any, ``NO_MASKS`` and ``NO_IMAGES`` without the other
+            half, ``DATA_LEVEL`` when the folder holds several data sets or is only a part of one,
+            ``DATA_AMBIGUOUS`` when more than one layout fits; each names the folder or setting to
+            use.
     """
     if not any(folder.files for folder in listing.folders):
         raise _nothing(listing)
@@ -45,7 +46,7 @@ def detect(listing: Listing, config: DataConfig) -> Layout:
         case [layout]:
             return layout
         case []:
-            raise _no_masks(listing, config)
+            raise _no_masks(listing, config, found)
         case _:
             raise _ambiguous(listing.root, layouts)
 
@@ -109,12 +110,14 @@ def _nothing(listing: Listing) -> CalcoError:
     )
 
 
-def _no_masks(listing: Listing, config: DataConfig) -> CalcoError:
+def _no_masks(listing: Listing, config: DataConfig, found: FolderPairs) -> CalcoError:
+    only_masks = bool(found.alone) and all(p.place.role == "mask" for p in found.alone)
+    here, missing = ("masks", "images") if only_masks else ("images", "masks")
     return CalcoError(
         *explain_tables(listing, config),
         Problem(
-            "NO_MASKS",
-            "there are images but no masks for them",
+            f"NO_{missing.upper()}",
+            f"there are {here} but no {missing} for them",
             str(listing.root),
             got=listing.describe(),
             expected="masks/ beside images/, a_mask.png beside a.png, or a CSV of run lengths",

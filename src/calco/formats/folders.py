@@ -14,6 +14,8 @@ from calco.formats.listing import Folder, Listing
 from calco.formats.matching import Matches, match_files, split_by_name
 from calco.formats.reading import Reading, images_without_mask, masks_without_image
 from calco.formats.roles import Place, Role, path_id, place_of
+from calco.images.io import IMAGE_SUFFIXES
+from calco.images.mask_files import MASK_SUFFIXES
 from calco.records import FileMask, Sample
 from calco.wording import counted, name_some
 
@@ -34,6 +36,13 @@ class PlacedFolder:
     def files(self) -> tuple[Path, ...]:
         """What counts in a folder of its role: images, or whatever can be masks."""
         return self.folder.masks if self.place.role == "mask" else self.folder.files
+
+    @property
+    def unread(self) -> str:
+        """Kinds of file that are passed over, the commonest first; empty without any."""
+        readable = MASK_SUFFIXES if self.place.role == "mask" else IMAGE_SUFFIXES
+        kinds = sorted(self.folder.others.items(), key=lambda item: -item[1])
+        return name_some([f"{n} {suffix}" for suffix, n in kinds if suffix not in readable], most=3)
 
 
 @dataclass(frozen=True)
@@ -254,11 +263,14 @@ def read_pairs(layout: FolderPairs, listing: Listing, config: DataConfig) -> Rea
     """Match the files of folder pairs by name.
 
     Raises:
-        CalcoError: ``NO_PAIRS`` or ``NO_MASKS`` when not one mask fits an image.
+        CalcoError: ``NO_PAIRS``, ``NO_IMAGES`` or ``NO_MASKS`` when not one mask fits an image.
     """
     samples: list[Sample] = []
     problems: list[Problem] = []
-    top = common_folder([image for pair in layout.pairs for image in pair.images.folder.files])
+    files = [image for pair in layout.pairs for image in pair.images.folder.files]
+    if not files:
+        raise CalcoError(_no_pairs(layout.pairs[0]))
+    top = common_folder(files)
     for pair in layout.pairs:
         found = _match_pair(pair)
         for image, masks in found.pairs:
@@ -272,12 +284,28 @@ def read_pairs(layout: FolderPairs, listing: Listing, config: DataConfig) -> Rea
         if config.allow_unlabelled:
             samples += [_sample(image, top, None, pair) for image in found.images]
         names_alone = [p.name for p in found.images], [p.name for p in found.masks]
-        problems += images_without_mask(names_alone[0], pair.images.where, config)
-        problems += masks_without_image(names_alone[1], pair.masks.where)
+        where = pair.images.where, pair.masks.where
+        problems += images_without_mask(names_alone[0], where[0], config, pair.masks.unread)
+        problems += masks_without_image(names_alone[1], where[1], pair.images.unread)
     if not any(sample.mask for sample in samples):
         doubled = [problem for problem in problems if problem.code == "DUP_MASK"]
         raise CalcoError(*(doubled or [_no_pairs(layout.pairs[0])]))
     return Reading(str(layout), tuple(samples), tuple(problems))
+
+
+def report_empty_parts(listing: Listing) -> list[Problem]:
+    """Warn of parts that folders announce and no folder holds, as after half a download."""
+    named: dict[str, list[Folder]] = {}
+    for folder in listing.folders:
+        if subset := place_of(folder.parts).subset:
+            named.setdefault(subset, []).append(folder)
+    what = "folder of a part of the data is empty, so the part is taken from the others"
+    do = "put its files there, or remove the folder"
+    return [
+        Problem("FOLDER_EMPTY", what, folders[0].where, do=do, severity="warning")
+        for folders in named.values()
+        if not any(folder.files or folder.others for folder in folders)
+    ]
 
 
 def report_alone(alone: Sequence[PlacedFolder]) -> list[Problem]:
@@ -314,12 +342,13 @@ def _match_pair(pair: FolderPair) -> Matches:
 
 
 def _no_pairs(pair: FolderPair) -> Problem:
-    images, masks = pair.images.folder, pair.masks.folder
-    if not masks.masks:
-        seen = name_some([f"{n} {suffix}" for suffix, n in masks.others.items()]) or "nothing"
-        do = "convert the masks to PNG"
-        return Problem("NO_MASKS", "the mask folder has no masks", masks.where, seen, do=do)
-    found = images.files, masks.masks
+    for placed, noun in ((pair.images, "images"), (pair.masks, "masks")):
+        if not placed.files:
+            what = f"the folder has no {noun} that can be read"
+            do = f"convert the {noun} to PNG" if placed.unread else f"put the {noun} there"
+            seen = placed.unread or "no files"
+            return Problem(f"NO_{noun.upper()}", what, placed.where, seen, do=do)
+    found = pair.images.files, pair.masks.files
     names = [name_some([repr(path.name) for path in paths], most=2) for paths in found]
     return Problem(
         "NO_PAIRS",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from calco.errors import CalcoError, Problem
+from calco.formats.roles import is_split_list
 from calco.images.io import IMAGE_SUFFIXES, is_junk
 from calco.images.mask_files import MASK_SUFFIXES
 from calco.wording import place
@@ -55,12 +56,14 @@ class Listing:
         folders: Every folder, parents first.
         tables: CSV files, sorted.
         problems: Links, special files and folders that cannot be read; litter.
+        lists: Files that seem to list which image is in which part, sorted.
     """
 
     root: Path
     folders: tuple[Folder, ...]
     tables: tuple[Path, ...]
     problems: tuple[Problem, ...]
+    lists: tuple[Path, ...] = ()
 
     def where(self, path: Path) -> str:
         """Return a path as messages show it: below the root where it is."""
@@ -90,7 +93,8 @@ def list_data(root: Path, follow_links: bool = False) -> Listing:
     if walk.n_junk:
         what = f"hidden or system files and folders ignored: {walk.n_junk}"
         problems.append(Problem("JUNK", what, severity="note"))
-    return Listing(root, folders, tuple(sorted(walk.tables)), tuple(problems))
+    tables, lists = tuple(sorted(walk.tables)), tuple(sorted(walk.lists))
+    return Listing(root, folders, tables, tuple(problems), lists)
 
 
 @dataclass
@@ -100,6 +104,7 @@ class _Walk:
     follow_links: bool
     n_junk: int = 0
     tables: list[Path] = field(default_factory=list)
+    lists: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
     def folder(
@@ -128,6 +133,8 @@ class _Walk:
                     arrays.append(child)
                 elif suffix == ".csv":
                     self.tables.append(child)
+                if is_split_list(child):
+                    self.lists.append(child)
         yield Folder(parts, tuple(files), others, len(below), tuple(arrays))
         for child, real in below:
             if self._may_enter(child, real, trail):

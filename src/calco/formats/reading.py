@@ -45,21 +45,38 @@ def some_of(problems: Sequence[Problem], most: int = N_NAMED) -> list[Problem]:
     return kept
 
 
-def images_without_mask(names: Sequence[str], where: str, config: DataConfig) -> list[Problem]:
-    """Report images that have no truth: a note when they are allowed, else an error."""
+def images_without_mask(
+    names: Sequence[str], where: str, config: DataConfig, unread: str = ""
+) -> list[Problem]:
+    """Report images that have no truth: a note when they are allowed, else an error.
+
+    Args:
+        names: Of the images.
+        where: Their folder.
+        config: Says whether they are allowed.
+        unread: Kinds of file among the masks that calco does not read, such as ``2 .npz``.
+    """
     if not names:
         return []
-    what = f"{counted(len(names), 'image')} without a mask"
+    what, got = f"{counted(len(names), 'image')} without a mask", name_some(names)
     if config.allow_unlabelled:
-        return [Problem("ORPHAN_IMAGE", what, where, name_some(names), severity="note")]
+        return [Problem("ORPHAN_IMAGE", what, where, got, severity="note")]
     do = "add the masks, move the images away, or set data.allow_unlabelled: true"
-    return [Problem("ORPHAN_IMAGE", what, where, name_some(names), do=do)]
+    got, do = _with_unread(got, do, unread)
+    return [Problem("ORPHAN_IMAGE", what, where, got, do=do)]
 
 
-def masks_without_image(names: Sequence[str], where: str) -> list[Problem]:
-    """Report masks whose image is missing."""
+def masks_without_image(names: Sequence[str], where: str, unread: str = "") -> list[Problem]:
+    """Report masks whose image is missing; ``unread`` as for ``images_without_mask``."""
     if not names:
         return []
     what = f"{counted(len(names), 'mask')} without an image"
-    do = "add the images or move the masks away"
-    return [Problem("ORPHAN_MASK", what, where, name_some(names), do=do)]
+    got, do = _with_unread(name_some(names), "add the images or move the masks away", unread)
+    return [Problem("ORPHAN_MASK", what, where, got, do=do)]
+
+
+def _with_unread(got: str, do: str, unread: str) -> tuple[str, str]:
+    """Name files of other kinds, which may be what is missing, and what to do about them."""
+    if not unread:
+        return got, do
+    return f"{got}; beside files of other kinds: {unread}", f"convert those to PNG, or {do}"

@@ -124,6 +124,19 @@ def stem_of(path: Path) -> str:
     return nfc(path.stem)
 
 
+def is_split_list(path: Path) -> bool:
+    """Tell whether a file's name says that it lists which image is in which part.
+
+    Example:
+        >>> is_split_list(Path("lists/val.txt")), is_split_list(Path("train.csv"))
+        (True, False)
+    """
+    stem, suffix = path.stem.casefold(), path.suffix.casefold()
+    if stem in ("split", "splits"):
+        return suffix in (".txt", ".lst", ".csv", ".json")
+    return (stem in SUBSET_WORDS or stem == "trainval") and suffix in (".txt", ".lst")
+
+
 def bare_stem(stem: str, role: Role) -> str | None:
     """Return a file's stem without the word that tells its role; None without such a word.
 

@@ -9,13 +9,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from calco.errors import CalcoError, Problem
 from calco.formats.roles import nfc
 from calco.wording import name_some
 
 MAX_CELL_CHARS = 32_000_000
-"""Longest cell read: the runs of a gigapixel mask fit, an unclosed quote does not take the disk."""
+"""Longest cell and line read: the runs of a gigapixel mask fit, an unclosed quote or a file without
+line ends does not fill the memory."""
 ID_COLUMNS = frozenset(
     (
         "id",
@@ -93,12 +95,13 @@ def read_table(path: Path, where: str, most_rows: int | None = None) -> Table:
     rows: list[Row] = []
     problems: list[Problem] = []
     with _faults_named(path, where), path.open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline(MAX_CELL_CHARS)
+        lines = _lines(file, where)
+        first = next(lines, "")
         delimiter = max(_DELIMITERS, key=first.count)
         header = tuple(
             nfc(name.strip()) for name in next(csv.reader([first], delimiter=delimiter), ())
         )
-        for row in _rows(file, delimiter, where):
+        for row in _rows(lines, delimiter, where):
             if len(row.cells) == len(header):
                 rows.append(row)
             else:
@@ -153,6 +156,28 @@ def _near(name: str, names: frozenset[str]) -> bool:
     return bool(difflib.get_close_matches(name, names, n=1, cutoff=0.75))
 
 
+def _lines(file: TextIO, where: str) -> Iterator[str]:
+    """Yield the lines of a table.
+
+    Raises:
+        CalcoError: ``CSV_SYNTAX`` at a line that is longer than a cell may be.
+    """
+    number = 0
+    while line := file.readline(MAX_CELL_CHARS + 1):
+        number += 1
+        if len(line) > MAX_CELL_CHARS:
+            raise CalcoError(
+                Problem(
+                    "CSV_SYNTAX",
+                    "line is too long to be a row",
+                    f"{where}:{number}",
+                    got=f"more than {MAX_CELL_CHARS:,} characters",
+                    do="check that it is a CSV, with one row per line",
+                )
+            )
+        yield line
+
+
 def _rows(lines: Iterable[str], delimiter: str, where: str) -> Iterator[Row]:
     """Yield the rows below the header.
 
@@ -187,11 +212,15 @@ def _require_utf8(path: Path, where: str) -> None:
     try:
         with path.open("rb") as file:
             head = file.read(4096)
+    except FileNotFoundError:
+        do = "put it into the data folder"
+        raise CalcoError(Problem("IO_MISSING", "there is no such table", where, do=do)) from None
     except OSError as error:
         code = "IO_PERMISSION" if isinstance(error, PermissionError) else "IO_ERROR"
         what = f"cannot be read: {error.strerror}"
         raise CalcoError(Problem(code, what, where, do="check the file")) from None
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in head:
+    # without its mark, UTF-16 shows by the zero in every second byte of Latin letters
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or head.count(0) > len(head) / 4:
         do = "save it as CSV UTF-8"
         raise CalcoError(
             Problem("CSV_ENCODING", "the table is not UTF-8", where, "UTF-16", "UTF-8", do)

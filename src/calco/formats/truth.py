@@ -128,7 +128,8 @@ def _require_size(mask: NDArray[np.bool_], size: Size | None, where: str) -> Non
             where,
             got=f"mask {mask.shape[0]} x {mask.shape[1]}",
             expected=f"{size[0]} x {size[1]} (H x W) like its image",
-            do="transpose the mask or turn its image"
+            do="transpose the mask, or if it was drawn before its image was turned upright, remove "
+            "the image's tag: exiftool -Orientation= FILE"
             if transposed
             else "export it again at the image's size",
         )

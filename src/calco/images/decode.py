@@ -15,7 +15,7 @@ from typing import assert_never
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -32,6 +32,8 @@ from calco.images.files import (
     refuse_frames,
     sniff,
 )
+from calco.images.png import read_plain_png
+from calco.images.profiles import to_rgb
 from calco.images.stored import FIRST_SIDEWAYS, TURNS, Stored, Values, require_finite, upright
 from calco.images.tiff import read_tiff, tiff_size
 
@@ -51,7 +53,11 @@ def read_stored(path: Path, max_megapixels: float, frame: int | None = None) -> 
     """
     kind = sniff(path)
     with decoder_faults(path):
-        stored = read_tiff(path, max_megapixels, frame) if kind == "TIFF" else None
+        stored = None
+        if kind == "TIFF":
+            stored = read_tiff(path, max_megapixels, frame)
+        elif kind == "PNG":
+            stored = read_plain_png(path, max_megapixels, frame)
         if stored is None:
             stored = _read_pillow(path, kind, max_megapixels, frame)
     require_finite(stored.values, path)
@@ -101,25 +107,29 @@ def _read_pillow(path: Path, kind: Format, max_megapixels: float, frame: int | N
         if frame:
             image.seek(frame)
         mode = _png_mode(path, image.mode) if kind == "PNG" else image.mode
+        picture: Image.Image = image
+        notes: tuple[str, ...] = ()
         if mode.endswith(";16") and mode != "I;16":
             # Pillow cuts these to 8 bits
             values, palette = imagecodecs.png_decode(path.read_bytes()), None
         else:
             image.load()
-            values, palette = _loaded_values(image)
+            picture, notes = to_rgb(image)
+            values, palette = _loaded_values(picture)
         stored = Stored(
             values,
             mode,
             palette,
             has_alpha=values.ndim == 3 and values.shape[2] in (2, 4),
-            notes=_profile_notes(image),
+            notes=notes,
+            profile=picture.info.get("icc_profile"),
         )
         # Pillow turns TIFF by itself
         return stored if kind == "TIFF" else upright(stored, _orientation(image))
 
 
 def _loaded_values(image: Image.Image) -> tuple[Values, NDArray[np.uint8] | None]:
-    """Return values and palette, converting only what is neither grey nor RGB nor palette."""
+    """Return values and palette; a transparent key colour becomes a channel of opacity."""
     keyed = "transparency" in image.info  # one colour stands for transparent
     match image.mode:
         case "P":
@@ -137,24 +147,10 @@ def _loaded_values(image: Image.Image) -> tuple[Values, NDArray[np.uint8] | None
             return np.dstack([grey, alpha]), None
         case "1" | "L" | "LA" | "RGB" | "RGBA" | "I;16":
             return np.asarray(image), None
-        case "LAB":
-            lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-            rgb = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-            return np.asarray(rgb), None
         case "PA" | "RGBa" | "La":
             return np.asarray(image.convert("RGBA")), None
-        case _:  # CMYK (Pillow undoes Adobe's inversion), YCbCr
+        case _:
             return np.asarray(image.convert("RGB")), None
-
-
-def _profile_notes(image: Image.Image) -> tuple[str, ...]:
-    notes = []
-    if image.mode in ("CMYK", "LAB", "YCbCr"):
-        notes.append(f"converted from {image.mode} to RGB")
-    profile = image.info.get("icc_profile")
-    if profile and b"sRGB" not in profile and b"s\x00R\x00G\x00B" not in profile:
-        notes.append("has a colour profile that is not applied")
-    return tuple(notes)
 
 
 def _png_mode(path: Path, pillow_mode: str) -> str:

@@ -47,6 +47,8 @@ _STRANGERS = (
     (b"\x93NUMPY", "a NumPy array"),
     (b"\x1f\x8b", "gzip data"),
     (b"<svg", "an SVG drawing"),
+    (b"8BPS", "a Photoshop file"),
+    (b"\x00\x00\x00\x0cjP  ", "JPEG 2000"),
     (b"{", "JSON text"),
     (b"version https://git-lfs", "a Git LFS pointer; run git lfs pull"),
 )
@@ -211,4 +213,6 @@ def _guess(head: bytes) -> str:
     for magic, name in _STRANGERS:
         if head.startswith(magic):
             return name
+    if head[4:8] == b"ftyp":
+        return "a HEIC or AVIF photo, or a film"
     return "text" if head.isascii() and b"\x00" not in head else "unknown data"

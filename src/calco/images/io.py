@@ -16,6 +16,7 @@ from calco.config import DataConfig
 from calco.errors import CalcoError, Problem
 from calco.images.decode import read_stored, stored_size
 from calco.images.files import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from calco.images.profiles import to_srgb
 from calco.images.stored import Stored
 from calco.records.data import ImageSpec
 
@@ -81,7 +82,8 @@ def read_pixels(path: Path, *, max_megapixels: float = 100, frame: int | None = 
     """Decode an image to grey, RGB or its own number of channels, keeping its depth.
 
     Palette, 1-bit, CMYK and Lab become grey or RGB; transparency is composited on black, or dropped
-    when nothing is transparent; EXIF orientation is applied.
+    when nothing is transparent; EXIF orientation is applied, and so is the colour profile of 8-bit
+    images.
 
     Args:
         path: PNG, JPEG, TIFF, BMP, WEBP or GIF under any name.
@@ -98,6 +100,9 @@ def read_pixels(path: Path, *, max_megapixels: float = 100, frame: int | None = 
     if stored.has_alpha or (stored.palette is not None and values.shape[2:] == (4,)):
         values, composited = _composite(values)
         notes += ("transparency composited on black",) if composited else ()
+    if stored.profile:
+        values, converted = to_srgb(values, stored.profile)
+        notes += converted
     return Pixels(np.ascontiguousarray(values), stored.mode, notes, stored.orientation)
 
 

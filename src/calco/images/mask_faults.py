@@ -89,19 +89,24 @@ def classes(counts: Mapping[float, int], tallies: Sequence[Tally], root: Path) -
     )
 
 
-def many_colors(counts: Mapping[int, int], tallies: Sequence[Tally], where: str) -> Problem:
-    """Several colours, one per class."""
+def many_colors(counts: Mapping[int, int], tallies: Sequence[Tally], root: Path) -> Problem:
+    """Several colours, one per class, or a stray one in a few files."""
     total = sum(counts.values())
     common = sorted(counts, key=lambda c: -counts[c])
     listed = [f"{show_color(c)} {100 * counts[c] / total:.3g} %" for c in common[:_LISTED]]
     more = f" and {len(common) - _LISTED} more" if len(common) > _LISTED else ""
-    indices = sorted(set().union(*(t.values or () for t in tallies)))
-    palette = f"; palette indices {', '.join(f'{i:g}' for i in indices[:_LISTED])}"
+    got = ", ".join(listed) + more
+    indices = sorted({i for t in tallies if t.colors is not None for i in t.values or ()})
+    if indices:
+        got += f"; palette indices {', '.join(f'{i:g}' for i in indices[:_LISTED])}"
+    holders = [t for t in tallies if common[-1] in t.as_colors]
+    if len(holders) < len(tallies):
+        got += f"; {show_color(common[-1])} is in {len(holders)} of {len(tallies)} files looked at"
     return Problem(
         "MASK_COLORS",
         "masks have several colours, so what is foreground is undecided",
-        where,
-        got=", ".join(listed) + more + (palette if indices else ""),
+        place(holders[0].path, root),
+        got=got,
         expected="one colour on black",
         do=f"set data.foreground_color, e.g. {list(_rgb(common[min(1, len(common) - 1)]))}"
         + (", or data.foreground to the indices that count" if indices else ""),

@@ -65,7 +65,8 @@ def read_mask_pixels(path: Path, max_megapixels: float = 100) -> MaskPixels:
                 str(path),
                 got=f"orientation {stored.orientation}",
                 expected="an upright mask",
-                do="save it upright without the tag: exiftool -Orientation= FILE",
+                do="if a viewer shows it as its image, turn its pixels: mogrify -auto-orient FILE; "
+                "else remove the tag: exiftool -Orientation= FILE",
             )
         )
     if stored.palette is not None:
@@ -147,8 +148,10 @@ def _pick(
 
 
 def _equals_any(plane: NDArray[Any], values: tuple[int, ...]) -> NDArray[np.bool_]:
-    equal: NDArray[np.bool_] = np.zeros(plane.shape, bool)
-    for value in values:  # few, and far faster than np.isin
+    if not values:
+        return np.zeros(plane.shape, bool)
+    equal: NDArray[np.bool_] = plane == values[0]
+    for value in values[1:]:  # few, and far faster than np.isin
         equal |= plane == value
     return equal
 

@@ -98,7 +98,7 @@ def _detected(tallies: Sequence[Tally], root: Path) -> Finding:
     if one_color_palette or all(t.colors is None for t in tallies):
         return _detected_values(total_values(tallies), tallies, root)
     # elsewhere palettes are read by their colours, since programs order them file by file
-    return _detected_colors(colors, tallies, where)
+    return _detected_colors(colors, tallies, root)
 
 
 def _detected_values(counts: Mapping[float, int], tallies: Sequence[Tally], root: Path) -> Finding:
@@ -124,7 +124,8 @@ def _detected_values(counts: Mapping[float, int], tallies: Sequence[Tally], root
     return guess, (faults.many_values(counts, where),)
 
 
-def _detected_colors(counts: Mapping[int, int], tallies: Sequence[Tally], where: str) -> Finding:
+def _detected_colors(counts: Mapping[int, int], tallies: Sequence[Tally], root: Path) -> Finding:
+    where = place(tallies[0].path, root)
     match sorted(counts):
         case [only]:
             return _color_code(only or _WHITE, background=0), ()
@@ -135,7 +136,7 @@ def _detected_colors(counts: Mapping[int, int], tallies: Sequence[Tally], where:
             return code, (faults.white_ground(color, where),)
     if are_photos(tallies):
         return _guessed_color(counts), (faults.photos(len(counts), "colours", where),)
-    return _guessed_color(counts), (faults.many_colors(counts, tallies, where),)
+    return _guessed_color(counts), (faults.many_colors(counts, tallies, root),)
 
 
 def _color_code(color: int, background: int) -> MaskCode:

@@ -39,6 +39,7 @@ class Stored:
         has_alpha: Whether the last channel is opacity.
         orientation: EXIF orientation that was applied, 1 to 8; 1 is upright as stored.
         notes: What was done on the way, for people.
+        profile: ICC profile that the values are still in; None for sRGB, or nobody knows.
     """
 
     values: Values
@@ -47,6 +48,7 @@ class Stored:
     has_alpha: bool = False
     orientation: int = 1
     notes: tuple[str, ...] = ()
+    profile: bytes | None = None
 
 
 def upright(stored: Stored, orientation: int) -> Stored:

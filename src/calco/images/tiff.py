@@ -72,7 +72,7 @@ def _read_array(path: Path, tiff: Any, max_megapixels: float, frame: int | None)
     if first.photometric == 0 and values.dtype.kind == "u":
         values = np.iinfo(values.dtype).max - values  # stored with 0 as white
     has_alpha = channels in (2, 4) and any(s in _ALPHA_SAMPLES for s in first.extrasamples)
-    stored = Stored(values, _mode(first), has_alpha=has_alpha, notes=notes)
+    stored = Stored(values, _mode(first), has_alpha=has_alpha, notes=notes, profile=_profile(first))
     return upright(stored, _orientation(first))
 
 
@@ -99,6 +99,11 @@ def _plane(
 def _orientation(page: Any) -> int:  # noqa: ANN401
     tag = page.tags.get(274)
     return tag.value if tag is not None and tag.value in TURNS else 1
+
+
+def _profile(page: Any) -> bytes | None:  # noqa: ANN401
+    tag = page.tags.get(34675)
+    return tag.value if tag is not None and isinstance(tag.value, bytes) else None
 
 
 def _mode(page: Any) -> str:  # noqa: ANN401

@@ -12,7 +12,7 @@ from typing import assert_never
 from calco.config import DataConfig
 from calco.errors import CalcoError, Problem, Severity
 from calco.formats.detect import Layout, detect
-from calco.formats.folders import FolderPairs, read_pairs, report_alone
+from calco.formats.folders import FolderPairs, read_pairs, report_alone, report_empty_parts
 from calco.formats.listing import Listing, list_data
 from calco.formats.per_object import ObjectFolders, read_objects
 from calco.formats.reading import Reading
@@ -21,7 +21,7 @@ from calco.formats.roles import is_text, nfc
 from calco.formats.tables import ID_COLUMNS, column_of, plain_name, read_table
 from calco.images.io import choose_spec
 from calco.images.masks import detect_code
-from calco.records import FileMask, MaskCode, ObjectMasks, RleMask, Sample, SampleIndex
+from calco.records import MaskCode, RleMask, Sample, SampleIndex
 from calco.wording import counted, name_some, place
 
 GROUPS_TABLE = "groups.csv"
@@ -49,12 +49,14 @@ def index_samples(root: Path, config: DataConfig) -> SampleIndex:
     layout = detect(listing, config)
     reading = _read(layout, listing, config)
     samples, misnamed = _named(reading.samples, root)
-    faults = [*listing.problems, *reading.problems, *misnamed]
+    faults = [*listing.problems, *report_empty_parts(listing), *reading.problems, *misnamed]
     if config.on_bad == "skip":
         faults = [replace(p, severity=_softer(p)) for p in faults]
     if not any(sample.mask for sample in samples):
-        raise CalcoError(*faults, _none_usable(reading))
-    samples, ungrouped = _grouped(_divided(samples), root, config, pattern)
+        raise CalcoError(*(_placed(p, root) for p in faults), _none_usable(reading))
+    samples = _divided(samples)
+    faults += _unread_lists(listing, samples)
+    samples, ungrouped = _grouped(samples, root, config, pattern)
     code, code_problems = _mask_code(samples, reading, config, root)
     return SampleIndex(
         root=root,
@@ -62,7 +64,9 @@ def index_samples(root: Path, config: DataConfig) -> SampleIndex:
         samples=tuple(samples),
         spec=choose_spec([sample.image for sample in samples], config),
         code=code,
-        problems=(*faults, *reading.doubts, *ungrouped, *code_problems),
+        problems=tuple(
+            _placed(p, root) for p in (*faults, *reading.doubts, *ungrouped, *code_problems)
+        ),
     )
 
 
@@ -84,6 +88,13 @@ def _read(layout: Layout, listing: Listing, config: DataConfig) -> Reading:
 
 def _softer(problem: Problem) -> Severity:
     return "warning" if problem.severity == "error" else problem.severity
+
+
+def _placed(problem: Problem, root: Path) -> Problem:
+    """Name a file from the data folder down."""
+    path = Path(problem.where)
+    inside = problem.where and path.is_relative_to(root) and path != root
+    return replace(problem, where=place(path, root)) if inside else problem
 
 
 def _none_usable(reading: Reading) -> Problem:
@@ -116,22 +127,12 @@ def _named(samples: Sequence[Sample], root: Path) -> tuple[list[Sample], list[Pr
         if len(same) > 1
     ]
     single = [same[0] for same in by_id.values() if len(same) == 1]
-    names = [place(path, root) for s in single for path in _files(s) if not is_text(path)]
+    names = [place(path, root) for s in single for path in s.files if not is_text(path)]
     if names:
         what = f"{counted(len(names), 'file name')} in an unknown encoding"
         problems.append(Problem("ID_ENCODING", what, got=name_some(names), do="rename in UTF-8"))
-    written = [sample for sample in single if all(is_text(path) for path in _files(sample))]
+    written = [sample for sample in single if all(is_text(path) for path in sample.files)]
     return sorted(written, key=lambda sample: sample.id), problems
-
-
-def _files(sample: Sample) -> tuple[Path, ...]:
-    match sample.mask:
-        case FileMask(path):
-            return sample.image, path
-        case ObjectMasks(paths):
-            return sample.image, *paths
-        case _:
-            return (sample.image,)
 
 
 def _divided(samples: Sequence[Sample]) -> list[Sample]:
@@ -140,6 +141,16 @@ def _divided(samples: Sequence[Sample]) -> list[Sample]:
     if subsets <= {None, "train"}:
         return [replace(sample, subset=None) for sample in samples]
     return [replace(sample, subset=sample.subset or "train") for sample in samples]
+
+
+def _unread_lists(listing: Listing, samples: Sequence[Sample]) -> list[Problem]:
+    """Warn that a division said in files is not the one that will be made."""
+    if not listing.lists or any(sample.subset for sample in samples):
+        return []
+    what = "lists of parts are not read, and the images will be divided anew"
+    got = name_some([listing.where(path) for path in listing.lists])
+    do = "to keep that division, sort the files into folders train, val and test"
+    return [Problem("LIST_UNUSED", what, got=got, do=do, severity="warning")]
 
 
 # --- groups

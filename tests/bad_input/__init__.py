@@ -1,0 +1,1 @@
+"""Everything that may be wrong with a data set, a table or a submission, one row each."""
