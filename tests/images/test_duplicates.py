@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from calco.config import AuditConfig
-from calco.images.duplicates import connected, find_twins, shared_scene, signature
+from calco.images.duplicates import connected, find_twins, in_blocks, shared_scene, signature
 from calco.images.io import read_image
 from calco.images.toy import TWIN_EVERY, TWIN_OF, draw_sample
 from calco.records import ImageSpec, Twins
@@ -39,6 +40,10 @@ def levels(gain: float, offset: float = 0.0) -> Callable[[Image], Image]:
     return lambda image: np.clip(image * gain + offset, 0, 255).astype(np.uint8)
 
 
+def gamma(exponent: float) -> Callable[[Image], Image]:
+    return lambda image: np.rint(255 * (image / 255) ** exponent).astype(np.uint8)
+
+
 def cropped(share: float, corner: tuple[float, float]) -> Callable[[Image], Image]:
     """Keep 1 - share of both sides; the corner (0, 0) is top left, (1, 1) bottom right."""
 
@@ -60,6 +65,11 @@ CHANGES: dict[str, Callable[[Image], Image]] = {
     "brighter": levels(1.2),
     "offset": levels(1.0, 20),
     "less contrast": levels(0.8, 25),
+    "a quarter of the light": levels(0.25),
+    "twice the light": levels(2.0),  # saturates what was brighter than half
+    "gamma 0.5": gamma(0.5),
+    "gamma 2": gamma(2),
+    "dark and re-encoded": lambda image: jpeg(80)(gamma(1.8)(levels(0.5)(image))),
     "crop 5 % off-centre": cropped(0.05, (0.2, 0.7)),
     "crop 5 % at corner": cropped(0.05, (0, 0)),
     "crop 10 %": cropped(0.10, (0.5, 0.5)),
@@ -101,6 +111,17 @@ def test_altered_copies_are_twins_of_their_originals_alone(
     assert twins_of(pictures + copies) == [(i, i + 12) for i in range(12)]
 
 
+def test_grey_levels_in_common_make_no_twins(pictures: list[Image]) -> None:
+    grey = [cv2.resize(image.mean(axis=2), (64, 64)) for image in pictures]
+    levels_of_first = np.sort(grey[0], axis=None)
+    images = []
+    for picture in grey:
+        image = np.empty(picture.size)
+        image[np.argsort(picture, axis=None)] = levels_of_first
+        images.append(image.reshape(64, 64, 1).astype(np.uint8))
+    assert twins_of(images) == []
+
+
 def test_two_crops_of_one_picture_are_twins(pictures: list[Image]) -> None:
     crops = [cropped(0.05, (0.3, 0.3))(pictures[0]), cropped(0.05, (0.6, 0.5))(pictures[0])]
     assert twins_of([*crops, *pictures[1:]]) == [(0, 1)]
@@ -122,6 +143,57 @@ def test_groups_do_not_depend_on_order(pictures: list[Image]) -> None:
     shuffled = [ids[i] for i in order]
     assert forward == find_twins(shuffled, [signatures[i] for i in order], shuffled, config)
     assert len(forward) == 4
+
+
+def fields(count: int, rng: np.random.Generator) -> list[NDArray[np.float32]]:
+    """Smooth random thumbnails of which no two are alike, as signatures."""
+    noise = rng.standard_normal((count, 64, 64), np.float32)
+    return [signature_of(cv2.GaussianBlur(field, (0, 0), 2)) for field in noise]
+
+
+def signature_of(field: NDArray[np.float32]) -> NDArray[np.float32]:
+    centred = field.ravel() - field.mean()
+    return np.asarray(centred / np.linalg.norm(centred), np.float32)
+
+
+def test_copies_are_found_among_many() -> None:
+    rng = np.random.default_rng(2)
+    many = fields(460, rng)
+    copies = []
+    for i, original in enumerate(many[:40]):
+        field = np.rot90(original.reshape(64, 64), i % 4)[i % 3 :, : 64 - i % 2]
+        field = cv2.resize(field, (64, 64)) + rng.normal(0, 0.002, (64, 64))
+        copies.append(signature_of(field.astype(np.float32)))
+    ids = [f"{i:04d}" for i in range(500)]
+    found = find_twins(ids, many + copies, ids, AuditConfig())
+    assert [twins.ids for twins in found] == [(ids[i], ids[460 + i]) for i in range(40)]
+
+
+def film(count: int, step_px: int) -> list[Image]:
+    """A camera that glides over a field, by ``step_px`` of 128 from one frame to the next."""
+    rng = np.random.default_rng(5)
+    field = cv2.GaussianBlur(rng.normal(0, 1, (128, 128 + step_px * count)), (0, 0), 3)
+    field = 128 + 40 * field / field.std()
+    frames = (field[:, step_px * i :][:, :128] for i in range(count))
+    return [frame.clip(0, 255).astype(np.uint8)[..., None] for frame in frames]
+
+
+def test_a_film_is_cut_into_blocks_of_frames_that_follow_each_other() -> None:
+    frames = film(40, step_px=4)
+    ids = [f"{i:04d}" for i in range(40)]
+    names = [f"{i * 7 % 40:04d}" for i in range(40)]  # the order of names must not matter
+    signatures = [signature(frame) for frame in frames]
+    found = find_twins(names, signatures, ids, AuditConfig())
+    blocks = sorted(sorted(names.index(name) for name in twins.ids) for twins in found)
+    in_time = [i for block in blocks for i in block]
+    assert {twins.kind for twins in found} == {"series"}
+    assert 4 <= len(blocks) <= 8
+    assert in_time == list(range(40))  # each is an interval
+
+
+def test_copies_of_one_picture_are_never_cut(pictures: list[Image]) -> None:
+    copies = [jpeg(quality)(pictures[0]) for quality in range(30, 90, 4)]
+    assert twins_of([*copies, *pictures[1:]]) == [tuple(range(15))]  # of 26 images
 
 
 def test_blank_images_resemble_nothing() -> None:
@@ -215,6 +287,9 @@ def test_shared_scene_is_seen_only_where_there_is_one(pictures: list[Image]) -> 
     assert scene is not None
     assert np.median(same @ scene) > 0.8
     assert shared_scene(np.stack([signature(i) for i in pictures])) is None
+    as_list = shared_scene(list(same))
+    assert as_list is not None
+    assert np.array_equal(scene, as_list)
     assert shared_scene(same[:3]) is None  # of three pictures nobody can tell
 
 
@@ -227,6 +302,26 @@ def test_signature_is_standardised_for_any_channels(channels: int) -> None:
     assert abs(vector.mean()) < 1e-6
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
     assert np.allclose(vector, signature(grey), atol=1e-4)  # the same grey picture
+
+
+@given(st.integers(1, 60), st.integers(1, 3), st.randoms())
+def test_chains_are_cut_and_nothing_is_lost(n: int, reach: int, random: Random) -> None:
+    order = random.sample(range(n), n)
+    links = [(order[i], order[i + k]) for k in range(1, reach + 1) for i in range(n - k)]
+    blocks = in_blocks(range(n), links)
+    assert sorted(member for block in blocks for member in block) == list(range(n))
+    assert len(blocks) == 1 or 4 <= len(blocks) <= 8
+    longest = -(-(n - 1) // reach)  # links from end to end; one end may be missed by one link
+    assert len(blocks) == 1 or longest >= 7
+    assert len(blocks) > 1 or longest <= 7
+    for block in blocks:
+        along = sorted(order.index(member) for member in block)
+        assert along == list(range(along[0], along[-1] + 1))
+
+
+def test_what_is_near_everything_is_no_chain() -> None:
+    star = [(0, i) for i in range(1, 50)]
+    assert in_blocks(range(50), star) == [list(range(50))]
 
 
 @given(st.integers(1, 12), st.data())

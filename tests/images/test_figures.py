@@ -2,13 +2,22 @@ import io
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from calco.images.figures import draw_curve, draw_curves, draw_histogram, draw_sheet
-from calco.records import Epoch
+from calco.images.figures import (
+    draw_coverage,
+    draw_curve,
+    draw_curves,
+    draw_histogram,
+    draw_precision_recall,
+    draw_reliability,
+    draw_sheet,
+)
+from calco.records import Calibration, CurvePoint, Epoch, ReliabilityBin
 
 NAN = math.nan
 
@@ -75,6 +84,45 @@ def test_histogram_leaves_out_what_is_not_finite() -> None:
     assert draw_histogram([0.2, 0.9]) != draw_histogram([0.2, 0.8])
 
 
+BINS = (
+    ReliabilityBin(0.0, 0.5, 90, 0.1, 0.05),
+    ReliabilityBin(0.5, 0.75, 0, NAN, NAN),
+    ReliabilityBin(0.75, 1.0, 10, 0.9, 0.7),
+)
+POINTS = (CurvePoint(230, 0.9, 0.5), CurvePoint(100, 0.7, 0.8), CurvePoint(20, 0.12, 1.0))
+CALIBRATION = Calibration(100, 12, 0.065, 0.684, BINS, POINTS)
+NO_FOREGROUND = Calibration(
+    90, 0, 0.1, NAN, BINS[:1], tuple(CurvePoint(p.level, 0.0, NAN) for p in POINTS)
+)
+NO_PIXELS = Calibration(0, 0, NAN, NAN, BINS[1:2], ())
+
+
+@pytest.mark.parametrize("calibration", [CALIBRATION, NO_FOREGROUND, NO_PIXELS])
+def test_any_calibration_can_be_drawn(calibration: Calibration) -> None:
+    for data in (draw_reliability(calibration), draw_precision_recall(calibration, 0.5)):
+        assert data.startswith(b"\x89PNG")
+        assert len(data) < 100_000
+
+
+def test_bins_without_pixels_have_no_dot() -> None:
+    without = replace(CALIBRATION, bins=(BINS[0], BINS[2]))
+    assert draw_reliability(without) == draw_reliability(CALIBRATION)
+    assert draw_reliability(replace(CALIBRATION, bins=BINS[:1])) != draw_reliability(CALIBRATION)
+
+
+def test_without_foreground_there_is_no_curve() -> None:
+    assert inked(draw_precision_recall(CALIBRATION), VALIDATION_INK) > 500
+    assert inked(draw_precision_recall(NO_FOREGROUND), VALIDATION_INK) == 0
+
+
+def test_the_threshold_in_use_is_marked_where_it_lies() -> None:
+    plain = draw_precision_recall(CALIBRATION)
+    assert draw_precision_recall(CALIBRATION, 0.5) != plain
+    # level 230 is above 0.90 * 255 = 229.5, and nothing above 0.91 * 255: no pixel, no point
+    assert draw_precision_recall(CALIBRATION, 0.90) != plain
+    assert draw_precision_recall(CALIBRATION, 0.91) == plain
+
+
 def test_same_input_same_bytes() -> None:
     assert draw_curves(HISTORY, 4) == draw_curves(HISTORY, 4)
 
@@ -101,3 +149,11 @@ def test_neither_pyplot_nor_torch_is_imported() -> None:
         "assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_coverage_shows_how_far_doubt_is_from_ideal() -> None:
+    ideal = np.linspace(1.0, 0.8, 20)
+    good, useless = draw_coverage(0.5 * ideal + 0.4, ideal), draw_coverage(0 * ideal + 0.8, ideal)
+    assert good.startswith(b"\x89PNG")
+    assert good != useless
+    assert draw_coverage(np.array([0.7]), np.array([0.7])).startswith(b"\x89PNG")  # one image

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from calco.config import AuditConfig
 from calco.errors import Problem
-from calco.images.suspicions import suspect_facts, suspect_twins
+from calco.images.suspicions import suspect_images, suspect_masks, suspect_twins
 from calco.records import FileMask, Sample, SampleFacts, Subset, Twins
 
 CONFIG = AuditConfig()
@@ -35,6 +36,10 @@ def facts_of(*shares: float) -> list[SampleFacts]:
 
 
 SOUND = facts_of(*[0.2] * 9)
+
+
+def suspect_facts(facts: list[SampleFacts], config: AuditConfig) -> list[Problem]:
+    return suspect_masks(facts, config) + suspect_images(facts)
 
 
 def only(problems: list[Problem]) -> Problem:
@@ -75,6 +80,7 @@ def test_some_empty_masks_are_noted_and_some_full_ones_warned_of() -> None:
     empty, full = suspect_facts(facts_of(0, 0, 1, *[0.3] * 6), CONFIG)
     assert (empty.code, empty.severity, empty.got) == ("MASK_EMPTY", "note", "s00, s01")
     assert (full.code, full.severity, full.got) == ("MASK_FULL", "warning", "s02")
+    assert (empty.ids, full.ids) == (("s00", "s01"), ("s02",))
 
 
 def test_blank_images_are_named() -> None:
@@ -92,15 +98,43 @@ def test_sizes_are_noted_and_far_ones_named() -> None:
     assert {sizes.severity, odd.severity} == {"note"}
 
 
+def test_the_oddest_sizes_come_first() -> None:
+    far = [replace(SOUND[0], height=1000), replace(SOUND[1], height=5), *SOUND[2:]]
+    assert suspect_images(far)[1].ids == ("s01", "s00")  # a twentieth, and ten times
+
+
+def test_images_that_look_like_masks() -> None:
+    one = [replace(SOUND[0], two_valued=True), *SOUND[1:]]
+    problem = only(suspect_images(one))
+    assert (problem.code, problem.severity, problem.got) == ("IMG_TWO_VALUED", "warning", "s00")
+    assert "masks lie among the images" in problem.do
+    problem = only(suspect_images([replace(f, two_valued=True) for f in SOUND]))
+    assert "data.images and data.masks" in problem.do
+
+
 def test_mixed_depths_and_channels() -> None:
     other = replace(SOUND[0], dtype="uint16", channels=1)
     depths, channels = suspect_facts([other, *SOUND[1:]], CONFIG)
     assert (depths.code, depths.got, depths.severity) == (
         "IMG_DEPTHS",
-        "1 uint16, 8 uint8",
+        "1 uint16 (s00), 8 uint8",
         "warning",
     )
-    assert (channels.code, channels.got) == ("IMG_CHANNEL_MIX", "1 with 1, 8 with 3")
+    assert (channels.code, channels.got) == ("IMG_CHANNEL_MIX", "1 with 1 (s00), 8 with 3")
+    assert depths.ids == channels.ids == ("s00",)
+
+
+def test_depths_that_are_equally_frequent_are_only_counted() -> None:
+    half = [replace(f, dtype="uint16") if i < 3 else f for i, f in enumerate(SOUND[:6])]
+    depths = next(p for p in suspect_images(half) if p.code == "IMG_DEPTHS")
+    assert depths.got == "3 uint16, 3 uint8"
+
+
+def test_odd_figures_are_listed() -> None:
+    facts = facts_of(*[0.2 + 0.001 * i for i in range(30)])
+    facts[3] = replace(facts[3], n_objects=900, mean=4)
+    codes = [p.code for p in suspect_facts(facts, CONFIG)]
+    assert codes == ["MASK_COUNT_OUTLIER", "MASK_OBJECT_SIZE_OUTLIER", "IMG_BRIGHTNESS_OUTLIER"]
 
 
 def samples_of(**subsets: Subset | None) -> list[Sample]:
@@ -113,6 +147,16 @@ def test_twins_are_listed_with_their_kind() -> None:
     exact, near = suspect_twins(samples, twins, {"a": "1", "b": "1"})
     assert (exact.code, exact.got) == ("TWINS_EXACT", "a, b")
     assert (near.code, near.got) == ("TWINS_NEAR", "c, d")
+
+
+def test_series_are_noted_beside_the_twins_in_them() -> None:
+    samples = samples_of(a="train", b="train", c="test", d=None)
+    twins = [Twins(("a", "b"), "near"), Twins(("a", "b", "c"), "series")]
+    near, series, leak = suspect_twins(samples, twins, {})
+    assert (near.code, near.severity) == ("TWINS_NEAR", "warning")
+    assert (series.code, series.severity, series.got) == ("SERIES", "note", "a, b, c")
+    assert series.what == "several pictures of one thing"
+    assert leak.what.startswith("several pictures of one thing across the given parts")
 
 
 def test_identical_images_with_different_masks() -> None:
@@ -145,3 +189,13 @@ def test_a_group_of_most_images_is_warned_of() -> None:
     assert codes == ["TWINS_NEAR", "TWINS_DOMINATE"]
     codes = [p.code for p in suspect_twins(samples, [Twins(("a", "b"), "near")], {})]
     assert codes == ["TWINS_NEAR"]
+
+
+def test_every_code_is_explained() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs/reference/audit.md").read_text(encoding="utf-8")
+    for name in ("suspicions", "misplaced", "outliers"):
+        source = (root / f"src/calco/images/{name}.py").read_text(encoding="utf-8")
+        codes = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+|LEAK|SERIES)"', source))
+        assert codes
+        assert [code for code in codes if f"`{code}`" not in page] == []

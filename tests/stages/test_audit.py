@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from calco.config import AuditConfig, DataConfig, SplitConfig
 from calco.errors import CalcoError, Problem
+from calco.images.alignment import Edges
 from calco.images.toy import draw_sample
 from calco.records import (
     Audit,
@@ -22,11 +24,13 @@ from calco.records import (
     RleDialect,
     RleMask,
     Sample,
+    SampleFacts,
     SampleIndex,
     Subset,
     Twins,
 )
 from calco.stages.audit import audit_samples, report_lines, require_unchanged
+from calco.stages.samples import index_samples
 from calco.stages.split import split_samples
 
 CODE = MaskCode("values", values=(255,), background=(0,))
@@ -99,6 +103,8 @@ def test_facts_are_measured_on_the_pixels(tmp_path: Path) -> None:
     assert (facts.low, facts.high) == (10, 250)
     assert facts.mean == pytest.approx((23 * 10 + 250) / 24)
     assert facts.foreground_fraction == 5 / 24
+    assert facts.contrast == pytest.approx(240 * (23**0.5) / 24)  # one pixel of 24 is 240 higher
+    assert facts.alignment is None  # too small to say
     assert facts.n_objects == 3  # the diagonal pair is one object
 
 
@@ -239,6 +245,103 @@ def test_the_same_image_with_two_masks(tmp_path: Path, toy: list[Sample]) -> Non
     assert codes(audit, "warning") == ["TWINS_EXACT", "TWIN_MASKS"]
 
 
+def test_masks_that_do_not_lie_on_their_images_are_named(tmp_path: Path) -> None:
+    drawn = [draw_sample(0, i) for i in range(14)]
+    masks = [mask for _, mask in drawn]
+    same = [i for i in range(14) if masks[i].shape == masks[2].shape]
+    first, second = same[:2]
+    masks[first], masks[second] = masks[second], masks[first]
+    moved, turned = [i for i in range(3, 14) if i not in (first, second)][:2]
+    masks[moved] = np.roll(masks[moved], (6, -8), axis=(0, 1))
+    masks[turned] = masks[turned][::-1]
+    samples = [
+        add(tmp_path, f"p{i:02d}.png", image, mask)
+        for i, ((image, _), mask) in enumerate(zip(drawn, masks, strict=True))
+    ]
+    audit = run(index_of(tmp_path, samples))
+    assert [(p.code, p.where) for p in audit.warnings] == [
+        ("MASK_SHIFTED", f"p{moved:02d}"),
+        ("MASK_SWAPPED", f"p{first:02d}"),
+        ("MASK_SWAPPED", f"p{second:02d}"),
+        ("MASK_TURNED", f"p{turned:02d}"),
+    ]
+    assert "moved 6 px up and 8 px right" in audit.warnings[0].got
+    silent = run(index_of(tmp_path, samples), config=AuditConfig(alignment=False))
+    assert codes(silent, "warning") == []
+
+
+def test_edges_are_kept_of_few_samples_only(
+    tmp_path: Path, toy: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+
+    def count(_: Sequence[SampleFacts], poor: Mapping[str, Edges]) -> list[Problem]:
+        kept.append(len(poor))
+        return []
+
+    monkeypatch.setattr("calco.stages.audit.MAX_POOR", 3)
+    monkeypatch.setattr("calco.stages.audit.suspect_places", count)
+    empty = np.zeros((40, 40, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 2, (40, 40)) > 0
+    poor = [add(tmp_path, f"n{i}.png", empty + noise.T[..., None] * i, noise) for i in range(1, 6)]
+    run(index_of(tmp_path, toy + poor))
+    assert kept == [3]
+
+
+def test_images_that_are_masks_are_named(tmp_path: Path, toy: list[Sample]) -> None:
+    _, mask = draw_sample(0, 30)
+    drawing = add(tmp_path, "p99.png", mask.astype(np.uint8) * 255, mask)
+    audit = run(index_of(tmp_path, [*toy, drawing]))
+    assert [(p.code, p.got) for p in audit.warnings] == [("IMG_TWO_VALUED", "p99")]
+    assert [f.id for f in audit.facts if f.two_valued] == ["p99"]
+
+
+def test_swapped_folders_are_seen_from_both_sides(tmp_path: Path) -> None:
+    for i in range(9):
+        image, mask = draw_sample(0, i)
+        write(tmp_path / f"images/p{i}.png", mask.astype(np.uint8) * 255)
+        write(tmp_path / f"masks/p{i}.png", image)
+    audit = run(index_samples(tmp_path, DataConfig()))
+    assert "MASK_PHOTO" in codes(audit, "error")
+    (problem,) = [p for p in audit.warnings if p.code == "IMG_TWO_VALUED"]
+    assert problem.what.startswith("9 images with two values")
+    assert "data.images and data.masks" in problem.do
+
+
+def test_a_series_is_noted_and_kept_together(tmp_path: Path, toy: list[Sample]) -> None:
+    slices = []
+    for i in range(6):
+        image, mask = draw_sample(3, 1)
+        drift = np.roll(image, i, axis=1) + np.random.default_rng(i).integers(0, 9, image.shape)
+        slices.append(add(tmp_path, f"stack_{i}.png", drift.clip(0, 255).astype(np.uint8), mask))
+    audit = run(index_of(tmp_path, toy + slices))
+    together = {name for twins in audit.twins for name in twins.ids}
+    assert together == {sample.id for sample in slices}
+    split = split_samples(audit, SplitConfig())
+    assert len({a.subset for a in split.assignments if a.id in together}) == 1
+
+
+def test_objects_are_counted_in_images_of_any_size(tmp_path: Path) -> None:
+    dots = np.zeros((520, 520), bool)
+    dots[::2, ::2] = True  # more than 16 bits can number
+    image = np.arange(520 * 520).reshape(520, 520).astype(np.uint8)
+    (facts,) = run(index_of(tmp_path, [add(tmp_path, "a.png", image, dots)])).facts
+    assert facts.n_objects == 260 * 260
+
+
+def test_opencv_gets_its_threads_back(tmp_path: Path, toy: list[Sample]) -> None:
+    before = cv2.getNumThreads()
+    inside: list[int] = []
+    audit_samples(
+        index_of(tmp_path, toy[:2]),
+        DataConfig(),
+        AuditConfig(),
+        lambda *_: inside.append(cv2.getNumThreads()),
+    )
+    assert inside == [1, 1]
+    assert cv2.getNumThreads() == before
+
+
 def test_a_fixed_camera_is_noted(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     scene = rng.integers(60, 160, (16, 16)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
@@ -311,7 +414,7 @@ def test_an_interrupt_cancels_what_is_queued(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("calco.stages.audit._measure", slow)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("calco.stages.audit._n_processors", lambda: 2)
     with pytest.raises(KeyboardInterrupt):
         audit_samples(index_of(tmp_path, toy * 10), DataConfig(), AuditConfig(), interrupt)
     assert len(read) < 10
@@ -320,7 +423,7 @@ def test_an_interrupt_cancels_what_is_queued(
 def test_an_empty_index_is_an_error_not_a_crash(tmp_path: Path) -> None:
     audit = run(index_of(tmp_path, []))
     assert codes(audit) == ["FEW_SAMPLES"]
-    assert "error[FEW_SAMPLES]" in report_lines(audit)[0]
+    assert "error[FEW_SAMPLES]" in report_lines(audit.problems)[0]
 
 
 def test_changed_and_vanished_images_are_named(tmp_path: Path, toy: list[Sample]) -> None:
@@ -353,7 +456,7 @@ def test_changed_masks_are_named_too(tmp_path: Path) -> None:
 def test_report_groups_problems_by_kind(tmp_path: Path) -> None:
     same = [Problem("IMG_EMPTY", "zero bytes", f"{i}.png", do="copy again") for i in range(12)]
     note = Problem("SIZES", "2 sizes", severity="note")
-    lines = report_lines(Audit(index_of(tmp_path, []), (), (), (*same, note)))
+    lines = report_lines((*same, note))
     assert lines == [
         "error[IMG_EMPTY] 12 times: zero bytes -- copy again",
         *(f"    {i}.png" for i in range(10)),
@@ -365,7 +468,7 @@ def test_report_groups_problems_by_kind(tmp_path: Path) -> None:
 def test_report_shows_what_differs_within_a_kind(tmp_path: Path) -> None:
     first = Problem("MASK_VALUES", "other values", "a.png", got="7", severity="warning")
     other = replace(first, where="b.png\nfake", what="coloured", got="")
-    lines = report_lines(Audit(index_of(tmp_path, []), (), (), (first, other)))
+    lines = report_lines((first, other))
     assert lines == [
         "warning[MASK_VALUES] 2 times: other values",
         "    a.png: 7",

@@ -1,4 +1,4 @@
-"""Figures for people: learning curves, the histogram of scores, sheets of pictures.
+"""Figures for people: learning curves, scores, what probabilities are worth, sheets of pictures.
 
 Every figure is built with Matplotlib's object interface, so that drawing one neither needs a
 display nor touches the caller's own figures.
@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from calco.images.overlays import encode
-from calco.records import Epoch
+from calco.records import Calibration, CurvePoint, Epoch
 
 UInt8Array = npt.NDArray[np.uint8]
 Curve = Literal["loss", "dice"]
@@ -95,6 +95,94 @@ def draw_histogram(dices: Sequence[float], paper: str = "white") -> bytes:
         axes.axvline(mean, color=INK, lw=1.2)
         axes.axvline(median, color=INK, lw=1.2, ls=":")
         _note(axes, f"— mean {mean:.3f}    ┈ median {median:.3f}")
+    return _png(figure)
+
+
+def draw_reliability(calibration: Calibration, paper: str = "white") -> bytes:
+    """Draw the share of foreground against the predicted probability, one dot per bin.
+
+    Args:
+        calibration: Of one subset; bins without pixels have no dot, the area of the others grows
+            with their pixels.
+        paper: Background colour; ``none`` is transparent.
+
+    Returns:
+        The figure as PNG.
+    """
+    figure = _figure(*PANEL_INCHES, paper)
+    axes = _axes(figure, right=0.16)
+    _style(axes, "Share of foreground")
+    axes.plot([0, 1], [0, 1], color=FAINT, lw=1.2, ls=":")
+    used = [b for b in calibration.bins if b.n_pixels]
+    predicted, found = [b.mean_prob for b in used], [b.foreground_fraction for b in used]
+    sizes = [10 + 70 * b.n_pixels / calibration.n_pixels for b in used]
+    axes.plot(predicted, found, color=VALIDATION, lw=1.8)
+    axes.scatter(predicted, found, sizes, color=VALIDATION, clip_on=False, zorder=3)
+    _unit_square(axes, "predicted probability")
+    if math.isfinite(calibration.ece):
+        _note(axes, f"┈ ideal    mean gap {calibration.ece:.3f}")
+    return _png(figure)
+
+
+def draw_precision_recall(
+    calibration: Calibration, threshold: float = math.nan, paper: str = "white"
+) -> bytes:
+    """Draw precision against recall of the pixels over all thresholds.
+
+    Args:
+        calibration: Of one subset; without foreground there is no curve.
+        threshold: Probability above which pixels are traced, to be marked; NaN marks none.
+        paper: Background colour; ``none`` is transparent.
+
+    Returns:
+        The figure as PNG.
+    """
+    figure = _figure(*PANEL_INCHES, paper)
+    axes = _axes(figure, right=0.16)
+    _style(axes, "Precision")
+    _unit_square(axes, "recall")
+    if not calibration.n_foreground:
+        place = axes.transAxes
+        axes.text(0.5, 0.5, "no foreground", transform=place, ha="center", color=FAINT)
+        return _png(figure)
+    recall = [0.0, *(point.recall for point in calibration.curve)]
+    precision = [point.precision for point in calibration.curve]
+    # steps, whose area is the average precision: in between no threshold leads
+    axes.plot(recall, [precision[0], *precision], color=VALIDATION, lw=1.8, drawstyle="steps-pre")
+    note = f"average precision {calibration.average_precision:.3f}"
+    if chosen := _chosen(calibration.curve, threshold):
+        axes.plot(
+            chosen.recall, chosen.precision, "o", ms=8, mfc="none", mec=INK, clip_on=False, zorder=5
+        )
+        note = f"◯ threshold {threshold:g}    {note}"
+    _note(axes, note)
+    return _png(figure)
+
+
+def draw_coverage(
+    kept: npt.NDArray[np.float64], ideal: npt.NDArray[np.float64], paper: str = "white"
+) -> bytes:
+    """Draw the mean Dice of the images kept while the least sure go to a person.
+
+    Args:
+        kept: (images,) mean Dice of the 1, 2 ... all images of the highest estimates.
+        ideal: (images,) the same had the true Dice been known.
+        paper: Background colour; ``none`` is transparent.
+
+    Returns:
+        The figure as PNG.
+    """
+    figure = _figure(5.2, 2.5, paper)
+    axes = _axes(figure, right=0.16)
+    _style(axes, "Mean Dice of the images kept")
+    share = 100 * np.arange(1, len(kept) + 1) / len(kept)
+    axes.plot(share, ideal, color=FAINT, lw=1.2, ls=":")
+    axes.axhline(kept[-1], color=FAINT, lw=1.2)
+    axes.plot(share, kept, color=VALIDATION, lw=1.8)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(max(0.0, math.floor(20 * float(kept.min())) / 20 - 0.05), 1.0)
+    axes.set_xlabel("share of images kept, surest first (%)", fontsize=FONT_PT)
+    _note(axes, "— all images    ┈ ideal")
     return _png(figure)
 
 
@@ -182,6 +270,18 @@ def _label_ends(axes: Axes, lines: dict[str, list[tuple[int, float]]]) -> None:
         color = VALIDATION if name == "validation" else FAINT
         place = axes.get_yaxis_transform()  # x in shares of the axes, y in data units
         axes.text(1.02, height, name, transform=place, color=color, fontsize=FONT_PT, va="center")
+
+
+def _unit_square(axes: Axes, name: str) -> None:
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel(name, fontsize=FONT_PT)
+
+
+def _chosen(curve: Sequence[CurvePoint], threshold: float) -> CurvePoint | None:
+    """Return the point of the lowest level above a threshold; None above all levels, or for NaN."""
+    above = [point for point in curve if point.level > threshold * 255]
+    return above[-1] if above else None
 
 
 def _mark_best(axes: Axes, values: dict[int, float], epoch: int) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
 
 from calco.config import AuditConfig
 from calco.errors import Problem, Severity
+from calco.images.outliers import odd_images, odd_masks
 from calco.records import Sample, SampleFacts, Subset, Twins
-from calco.wording import name_some
+from calco.wording import counted, name_some
 
 MIN_SAMPLES = 2
 """One to train on and one to validate with; a test part needs a third."""
@@ -17,12 +18,30 @@ FEW_SAMPLES = 8
 """Below it, validation and test hold one or two images and their scores mean little."""
 OUTLIER_AREA = 8
 """Areas this many times above or below the median are named."""
+RARE = 3
+"""Files of a kind that are named beside its number."""
 
 Facts = Sequence[SampleFacts]
 
+_TWINS: dict[str, tuple[str, str, Severity]] = {
+    "exact": ("TWINS_EXACT", "the same image several times", "warning"),
+    "near": ("TWINS_NEAR", "images look alike", "warning"),
+    "series": ("SERIES", "several pictures of one thing", "note"),
+}
 
-def suspect_facts(facts: Facts, config: AuditConfig) -> list[Problem]:
-    """Check the number of samples, their masks, sizes and depths against each other.
+
+def suspect_images(facts: Facts) -> list[Problem]:
+    """Compare sizes, depths and looks of images with each other.
+
+    Args:
+        facts: Of the usable, labelled samples.
+    """
+    checks = (_blank_images, _two_valued, _sizes, _odd_sizes, _depths, _channels)
+    return [problem for check in checks if (problem := check(facts))] + odd_images(facts)
+
+
+def suspect_masks(facts: Facts, config: AuditConfig) -> list[Problem]:
+    """Check the number of samples and compare their masks with each other.
 
     Args:
         facts: Of the usable, labelled samples.
@@ -35,13 +54,8 @@ def suspect_facts(facts: Facts, config: AuditConfig) -> list[Problem]:
         lambda facts: _inverted(facts, config.max_foreground_fraction),
         _some_empty,
         _some_full,
-        _blank_images,
-        _sizes,
-        _odd_sizes,
-        _depths,
-        _channels,
     )
-    return [problem for check in checks if (problem := check(facts))]
+    return [problem for check in checks if (problem := check(facts))] + odd_masks(facts)
 
 
 def suspect_twins(
@@ -67,7 +81,7 @@ def suspect_twins(
     return problems + [
         _leak(what, ids, subset_of)
         for what, ids in [
-            *(("images look alike", group.ids) for group in twins),
+            *((_TWINS[group.kind][1], group.ids) for group in twins),
             *((f"group {name!r}", ids) for name, ids in groups.items()),
         ]
         if len({subset_of[i] for i in ids} - {None}) > 1
@@ -137,7 +151,7 @@ def _some_empty(facts: Facts) -> Problem | None:
     if not 0 < len(empty) < len(facts):
         return None
     what = f"{len(empty)} masks are empty: right when the images show nothing of interest"
-    return Problem("MASK_EMPTY", what, got=name_some(empty), severity="note")
+    return _listed("MASK_EMPTY", what, empty, "note")
 
 
 def _some_full(facts: Facts) -> Problem | None:
@@ -145,7 +159,7 @@ def _some_full(facts: Facts) -> Problem | None:
     if not 0 < len(full) < len(facts):
         return None
     what = f"{len(full)} masks are entirely foreground"
-    return Problem("MASK_FULL", what, got=name_some(full), do="look at them", severity="warning")
+    return _listed("MASK_FULL", what, full, "warning", "look at them")
 
 
 # --- images
@@ -168,36 +182,65 @@ def _sizes(facts: Facts) -> Problem | None:
 
 def _odd_sizes(facts: Facts) -> Problem | None:
     typical = median(f.height * f.width for f in facts) if facts else 0
-    odd = [
-        f.id
-        for f in facts
-        if not typical / OUTLIER_AREA <= f.height * f.width <= typical * OUTLIER_AREA
-    ]
+    times = {f.id: f.height * f.width / typical for f in facts}
+    away = {name: max(x, 1 / x) for name, x in times.items()}
+    odd = sorted((name for name in away if away[name] > OUTLIER_AREA), key=lambda n: -away[n])
     what = f"{len(odd)} images are {OUTLIER_AREA} times larger or smaller than the usual one"
     return _listed("IMG_SIZE_OUTLIER", what, odd, "note")
 
 
+def _two_valued(facts: Facts) -> Problem | None:
+    flat = [f.id for f in facts if f.two_valued]
+    do = "look whether masks lie among the images"
+    if 2 * len(flat) > len(facts):
+        do = "set data.images and data.masks to the right folders, if the two are swapped"
+    what = f"{counted(len(flat), 'image')} with two values only, as masks have"
+    return _listed("IMG_TWO_VALUED", what, flat, "warning", do)
+
+
 def _depths(facts: Facts) -> Problem | None:
-    counts = Counter(f.dtype for f in facts)
-    if len(counts) < 2:
-        return None
-    got = ", ".join(f"{n} {dtype}" for dtype, n in sorted(counts.items()))
     do = "bring them to one depth, or the same tissue has two brightnesses"
-    return Problem("IMG_DEPTHS", "images differ in depth", got=got, do=do, severity="warning")
+    kinds = _by_kind(facts, lambda f: f.dtype)
+    return _mixed("IMG_DEPTHS", "images differ in depth", kinds, "warning", do)
 
 
 def _channels(facts: Facts) -> Problem | None:
-    counts = Counter(f.channels for f in facts)
-    if len(counts) < 2:
+    kinds = _by_kind(facts, lambda f: f"with {f.channels}")
+    return _mixed("IMG_CHANNEL_MIX", "images differ in channels", kinds, "note")
+
+
+def _mixed(
+    code: str, what: str, kinds: Mapping[str, Sequence[str]], severity: Severity, do: str = ""
+) -> Problem | None:
+    if len(kinds) < 2:
         return None
-    got = ", ".join(f"{n} with {channels}" for channels, n in sorted(counts.items()))
-    return Problem("IMG_CHANNEL_MIX", "images differ in channels", got=got, severity="note")
+    rarest = min(kinds.values(), key=len)
+    return Problem(code, what, "", _count_kinds(kinds), "", do, severity, tuple(rarest))
+
+
+def _by_kind(facts: Facts, kind: Callable[[SampleFacts], str]) -> dict[str, list[str]]:
+    """Gather ids by what they have."""
+    gathered: defaultdict[str, list[str]] = defaultdict(list)
+    for f in facts:
+        gathered[kind(f)].append(f.id)
+    return dict(sorted(gathered.items()))
+
+
+def _count_kinds(kinds: Mapping[str, Sequence[str]]) -> str:
+    """Count each kind, and name the files of a rare one."""
+    most = max(map(len, kinds.values()))
+    return ", ".join(
+        f"{len(ids)} {kind}" + (f" ({', '.join(ids)})" if len(ids) <= RARE < most else "")
+        for kind, ids in kinds.items()
+    )
 
 
 def _listed(
     code: str, what: str, ids: Sequence[str], severity: Severity, do: str = ""
 ) -> Problem | None:
-    return Problem(code, what, got=name_some(ids), do=do, severity=severity) if ids else None
+    if not ids:
+        return None
+    return Problem(code, what, got=name_some(ids), do=do, severity=severity, ids=tuple(ids))
 
 
 # --- look-alikes
@@ -208,14 +251,15 @@ def _count(group: Twins) -> int:
 
 
 def _twins(group: Twins) -> Problem:
-    same = group.kind == "exact"
+    code, what, severity = _TWINS[group.kind]
     return Problem(
-        "TWINS_EXACT" if same else "TWINS_NEAR",
-        "the same image several times" if same else "images look alike",
+        code,
+        what,
         where=group.ids[0],
         got=name_some(group.ids),
         do="nothing: the split keeps them together",
-        severity="warning",
+        severity=severity,
+        ids=group.ids,
     )
 
 

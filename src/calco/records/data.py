@@ -123,6 +123,17 @@ class Sample:
     group: str | None = None
     subset: Subset | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file it is read from, the image first; rows of a table are no file of its own."""
+        match self.mask:
+            case FileMask(path):
+                return self.image, path
+            case ObjectMasks(paths):
+                return self.image, *paths
+            case _:
+                return (self.image,)
+
 
 @dataclass(frozen=True)
 class SampleIndex:
@@ -168,6 +179,47 @@ class SampleIndex:
         )
 
 
+Turn = Literal[
+    "",
+    "mirrored",
+    "upside_down",
+    "half_turn",
+    "transposed",
+    "anti_transposed",
+    "quarter_left",
+    "quarter_right",
+]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How the edges of a mask lie on those of its image.
+
+    Scores are correlations in [-1, 1]; negative ones say that objects are darker than what lies
+    around them.
+
+    Attributes:
+        score: As the mask lies.
+        shift_px: (rows, columns) by which the mask would have to move to fit best; (0, 0) when it
+            lies well.
+        shift_score: Score there.
+        rival: Largest magnitude far from there or of the other sign, by chance, because a pattern
+            repeats itself or because light comes from one side.
+        turn: What would have to be done to the mask to fit best of all ways to mirror or turn it;
+            empty when it lies well, so that nothing was tried.
+        turn_score: Score of that.
+        step_px: Pixels of the image per step of the comparison; less does not show.
+    """
+
+    score: float
+    shift_px: tuple[int, int] = (0, 0)
+    shift_score: float = 0.0
+    rival: float = 0.0
+    turn: Turn = ""
+    turn_score: float = 0.0
+    step_px: int = 1
+
+
 @dataclass(frozen=True)
 class SampleFacts:
     """What was measured on one fully decoded sample.
@@ -185,6 +237,9 @@ class SampleFacts:
         n_objects: 8-connected components of the mask; -1 when unlabelled.
         image_sha256: Of the file's bytes.
         mask_sha256: Of the digests of the mask's files, in order; empty when it has none.
+        contrast: Standard deviation of the grey levels of the shrunken input.
+        two_valued: Whether the input has two values only, as masks have.
+        alignment: Of mask and image; None when one of them has no edges.
     """
 
     id: str
@@ -199,14 +254,23 @@ class SampleFacts:
     n_objects: int
     image_sha256: str
     mask_sha256: str = ""
+    contrast: float = 0.0
+    two_valued: bool = False
+    alignment: Alignment | None = None
 
 
 @dataclass(frozen=True)
 class Twins:
-    """Images so alike that they must stay on one side of the split; ids sorted."""
+    """Images that must stay on one side of the split; ids sorted.
+
+    Attributes:
+        ids: At least two.
+        kind: ``exact`` are the same bytes, ``near`` look alike, ``series`` are several pictures of
+            one thing: of a film, a stack, a slide. A copy within a series is in both groups.
+    """
 
     ids: tuple[str, ...]
-    kind: Literal["exact", "near"]
+    kind: Literal["exact", "near", "series"]
 
 
 @dataclass(frozen=True)
@@ -216,7 +280,7 @@ class Audit:
     Attributes:
         index: The samples that can be used.
         facts: One per usable sample, in the index's order.
-        twins: Groups of look-alikes.
+        twins: Groups of look-alikes and series.
         problems: Everything found, errors first.
     """
 
@@ -243,14 +307,15 @@ class Audit:
             ("sizes (H x W)", ", ".join(f"{h} x {w}" for h, w in sizes[:6])),
             ("mean foreground share", f"{sum(shares) / max(len(shares), 1):.3f}"),
             ("empty masks", sum(s == 0 for s in shares)),
-            ("groups of look-alikes", len(self.twins)),
+            ("groups of look-alikes", sum(t.kind != "series" for t in self.twins)),
+            ("series", sum(t.kind == "series" for t in self.twins)),
         ]
         return html_table(rows + [(p.severity, str(p)) for p in self.problems[:20]])
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Where one sample went."""
+    """Where one sample went; with folds, the training that is validated on it."""
 
     id: str
     group: str
@@ -259,8 +324,23 @@ class Assignment:
 
 
 @dataclass(frozen=True)
+class Division:
+    """What one training learns from and what it is validated on.
+
+    Attributes:
+        train: Samples that change the weights.
+        validation: Samples for stopping and tuning.
+        validation_groups: Group of each of them.
+    """
+
+    train: SampleIndex
+    validation: SampleIndex
+    validation_groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Split:
-    """A division in which no group straddles two subsets.
+    """A division in which no group straddles two subsets, nor two folds of the training subset.
 
     Attributes:
         index: All usable, labelled samples.
@@ -269,6 +349,26 @@ class Split:
 
     index: SampleIndex
     assignments: tuple[Assignment, ...]
+
+    @property
+    def n_folds(self) -> int:
+        """Trainings on this split; 1 unless folds were asked for."""
+        return 1 + max((a.fold for a in self.assignments), default=0)
+
+    def divisions(self) -> tuple[Division, ...]:
+        """Return what each training learns from: one division, or one per fold."""
+        if self.n_folds == 1:
+            division = Division(self.part("train"), *self.part_and_groups("validation"))
+            return (division,)
+        pool = [a for a in self.assignments if a.subset != "test"]
+        return tuple(
+            Division(
+                train=self.index.only(a.id for a in pool if a.fold != fold),
+                validation=self.index.only(a.id for a in pool if a.fold == fold),
+                validation_groups=tuple(a.group for a in pool if a.fold == fold),
+            )
+            for fold in range(self.n_folds)
+        )
 
     def part(self, subset: Subset) -> SampleIndex:
         """Return the samples of one subset."""

@@ -6,8 +6,9 @@ import hashlib
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,9 +20,17 @@ from calco.config import AuditConfig, DataConfig
 from calco.errors import CalcoError, Problem, printable
 from calco.files import sha256_of
 from calco.formats.truth import read_truth
+from calco.images.alignment import Edges, align, edges_of, shrunken_grey
 from calco.images.duplicates import find_twins, shared_scene, signature
 from calco.images.io import Pixels, read_pixels, to_input
-from calco.images.suspicions import shared_background, suspect_facts, suspect_twins
+from calco.images.misplaced import suspect_places
+from calco.images.series import find_series
+from calco.images.suspicions import (
+    shared_background,
+    suspect_images,
+    suspect_masks,
+    suspect_twins,
+)
 from calco.records import (
     Audit,
     FileMask,
@@ -30,11 +39,14 @@ from calco.records import (
     Sample,
     SampleFacts,
     SampleIndex,
+    Twins,
 )
 from calco.wording import counted, name_some, place
 
-MAX_READERS = 8
-"""Threads at most: each holds one image, and disks gain nothing from more."""
+MAX_READERS = 16
+"""Threads at most: each holds one image, which may be large."""
+MAX_POOR = 128
+"""Samples of which edges are kept: 0.5 MB each at most, and compared all with all."""
 LINES_PER_KIND = 10
 """Examples listed of one kind of problem; the rest is counted."""
 
@@ -49,8 +61,21 @@ class _Measured:
     signature: NDArray[np.float32]
     mask_digest: str
     notes: tuple[str, ...]
+    edges: Edges | None = None  # of those whose mask does not lie well
 
 
+@contextmanager
+def _opencv_single_threaded() -> Iterator[None]:
+    """Keep OpenCV from starting threads inside threads, and for pictures too small for them."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+@_opencv_single_threaded()
 def audit_samples(
     index: SampleIndex,
     data: DataConfig,
@@ -59,7 +84,8 @@ def audit_samples(
 ) -> Audit:
     """Decode every sample, measure it and compare it with the others.
 
-    Images stream through a few threads; 16 kB of each are kept while the audit runs.
+    Images stream through as many threads as there are processors; 16 kB of each are kept while the
+    audit runs.
 
     Args:
         index: Samples as found; its problems are taken over.
@@ -72,10 +98,13 @@ def audit_samples(
         unlabelled samples are not in its index. Faults of the data are never raised.
     """
     measured: dict[str, _Measured] = {}
+    poor: dict[str, Edges] = {}
     faults: list[Problem] = []
     for done, (sample, outcome) in enumerate(_measure_all(index), start=1):
         if isinstance(outcome, _Measured):
-            measured[sample.id] = outcome
+            if outcome.edges is not None and len(poor) < MAX_POOR:
+                poor[sample.id] = outcome.edges
+            measured[sample.id] = replace(outcome, edges=None)
         else:
             faults += (_with_way_out(p, data.on_bad == "skip") for p in outcome)
         if on_progress:
@@ -83,14 +112,12 @@ def audit_samples(
     usable = index.only(s.id for s in index if s.mask is not None and s.id in measured)
     kept = [measured[sample.id] for sample in usable]
     facts = tuple(m.facts for m in kept)
-    ids = [f.id for f in facts]
-    twins = find_twins(ids, [m.signature for m in kept], [f.image_sha256 for f in facts], config)
+    twins = _together(kept, config)
     problems = [*index.problems, *faults, *_unlabelled(index, data), *_notes(measured)]
-    if not _code_undecided(index):
-        problems += _unless_known(suspect_facts(facts, config), index)
+    problems += _unless_known(_suspicions(index, facts, poor, config), index)
     problems += suspect_twins(usable.samples, twins, {m.facts.id: m.mask_digest for m in kept})
     distinct = {m.facts.image_sha256: m.signature for m in kept}
-    if config.twins and distinct and shared_scene(np.stack([*distinct.values()])) is not None:
+    if config.twins and distinct and shared_scene([*distinct.values()]) is not None:
         problems.append(shared_background())
     return Audit(usable, facts, twins, tuple(sorted(problems, key=_rank)))
 
@@ -114,25 +141,28 @@ def require_unchanged(audit: Audit) -> None:
         )
 
 
-def report_lines(audit: Audit) -> list[str]:
-    """Return the problems for people: one block per kind, errors first.
+def report_lines(problems: Sequence[Problem], places: int = LINES_PER_KIND) -> list[str]:
+    """Return problems for people: one block per kind, in their order.
 
-    A kind that occurs once is one line; of others the first ten places are listed and all counted.
+    Args:
+        problems: Of an audit.
+        places: A kind that occurs once is one line; of others so many places are listed, and all
+            are counted.
     """
     kinds: defaultdict[tuple[str, str], list[Problem]] = defaultdict(list)
-    for problem in audit.problems:
+    for problem in problems:
         kinds[problem.severity, problem.code].append(problem)
     lines: list[str] = []
-    for (severity, code), problems in kinds.items():
-        first, n = problems[0], len(problems)
+    for (severity, code), same in kinds.items():
+        first, n = same[0], len(same)
         if n == 1:
             lines.append(str(first))
             continue
         do = f" -- {first.do}" if first.do else ""
         lines.append(printable(f"{severity}[{code}] {n} times: {first.what}{do}"))
-        lines += [printable(_place(p, first)) for p in problems[:LINES_PER_KIND]]
-        if n > LINES_PER_KIND:
-            lines.append(f"    and {n - LINES_PER_KIND} more")
+        lines += [printable(_place(p, first)) for p in same[:places]]
+        if n > places:
+            lines.append(f"    and {n - places} more")
     return lines
 
 
@@ -148,14 +178,21 @@ def _place(problem: Problem, first: Problem) -> str:
 def _measure_all(
     index: SampleIndex,
 ) -> Iterator[tuple[Sample, _Measured | Sequence[Problem]]]:
-    """Yield what each sample shows, in order, from a few threads."""
-    readers = ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_READERS))
+    """Yield what each sample shows, in order, from several threads."""
+    readers = ThreadPoolExecutor(min(_n_processors(), MAX_READERS))
     try:
         outcomes = readers.map(lambda sample: _measure(sample, index), index.samples)
         yield from zip(index.samples, outcomes, strict=True)
     finally:
         # an interrupt must not wait for thousands of images that are still queued
         readers.shutdown(cancel_futures=True)
+
+
+def _n_processors() -> int:
+    """Count the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _measure(sample: Sample, index: SampleIndex) -> _Measured | Sequence[Problem]:
@@ -182,7 +219,23 @@ def _measure(sample: Sample, index: SampleIndex) -> _Measured | Sequence[Problem
         what, do = "vanished between two looks", "leave the data alone while they are read"
         return [Problem("IO_ERROR", what, place(sample.image, index.root), do=do)]
     facts = _facts(sample.id, pixels, image, mask, digests)
-    return _Measured(facts, signature(image), _digest(mask), pixels.notes)
+    return _kept(facts, image, mask, pixels.notes)
+
+
+def _kept(
+    facts: SampleFacts,
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_] | None,
+    notes: tuple[str, ...],
+) -> _Measured:
+    """Shrink a sample to what is compared with others."""
+    small = shrunken_grey(image)  # (h, w)
+    edges = None if mask is None else edges_of(small, mask)
+    alignment = None if edges is None else align(edges)
+    facts = replace(facts, contrast=float(cv2.meanStdDev(small)[1][0, 0]), alignment=alignment)
+    poor = edges if alignment is not None and alignment.turn else None
+    # on 273 pictures of BBBC038v1, thumbnails of shrunken and of whole ones correlate 0.994 or more
+    return _Measured(facts, signature(small[..., None]), _digest(mask), notes, poor)
 
 
 def _digests(sample: Sample) -> tuple[str, str] | None:
@@ -221,17 +274,56 @@ def _facts(
         n_objects=-1 if mask is None else _count_objects(mask),
         image_sha256=digests[0],
         mask_sha256=digests[1],
+        two_valued=_is_two_valued(image),
     )
 
 
+def _is_two_valued(image: NDArray[np.uint8]) -> bool:
+    rows, cols = (max(1, side // 8) for side in image.shape[:2])
+    if len(set(image[::rows, ::cols].tobytes())) > 2:  # true of nearly all, and soon seen
+        return False
+    low, high = image.min(), image.max()
+    return bool(low < high and ((image == low) | (image == high)).all())
+
+
 def _count_objects(mask: NDArray[np.bool_]) -> int:
-    return int(cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[0]) - 1
+    height, width = mask.shape
+    most = ((height + 1) // 2) * ((width + 1) // 2)  # objects that do not touch
+    labels = cv2.CV_16U if most < 1 << 16 else cv2.CV_32S  # half the memory, half the time
+    found = cv2.connectedComponents(mask.view(np.uint8), connectivity=8, ltype=labels)
+    return int(found[0]) - 1
 
 
 def _digest(mask: NDArray[np.bool_] | None) -> str:
     if mask is None:
         return ""
     return hashlib.sha256(repr(mask.shape).encode() + np.packbits(mask).tobytes()).hexdigest()
+
+
+# --- the set
+
+
+def _together(kept: Sequence[_Measured], config: AuditConfig) -> tuple[Twins, ...]:
+    """Find copies and series; an image may be in one of each."""
+    facts, signatures = [m.facts for m in kept], [m.signature for m in kept]
+    ids = [f.id for f in facts]
+    twins = find_twins(ids, signatures, [f.image_sha256 for f in facts], config)
+    series = find_series(ids, facts, signatures, config, twins)
+    return tuple(dict.fromkeys(twins + series))  # both may find one film
+
+
+def _suspicions(
+    index: SampleIndex,
+    facts: Sequence[SampleFacts],
+    poor: Mapping[str, Edges],
+    config: AuditConfig,
+) -> list[Problem]:
+    """Compare the samples with each other, masks only when it is known what they show."""
+    problems = suspect_images(facts)
+    if not _code_undecided(index):
+        problems += suspect_masks(facts, config)
+        problems += suspect_places(facts, poor) if config.alignment else []
+    return problems
 
 
 # --- problems
