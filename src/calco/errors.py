@@ -23,6 +23,7 @@ class Problem:
         expected: What would have been right.
         do: The next step for the user, in the imperative.
         severity: ``error`` stops training, ``warning`` does not, ``note`` is information.
+        ids: All samples concerned, as the index names them; empty when the texts say enough.
     """
 
     code: str
@@ -32,6 +33,7 @@ class Problem:
     expected: str = ""
     do: str = ""
     severity: Severity = "error"
+    ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("what", "where", "got", "expected", "do"):
