@@ -10,12 +10,19 @@ import pytest
 from numpy.typing import NDArray
 
 from calco.errors import CalcoError
-from calco.metrics import overlap
-from calco.metrics import summary as summary_module
-from calco.metrics.summary import group_interval, score_image, summarise
-from calco.records import Counts, ImageScore
+from calco.metrics import intervals, overlap
+from calco.metrics.intervals import mean_interval
+from calco.metrics.summary import score_image, score_shapes, summarise
+from calco.records import BoundaryScore, Counts, ImageScore, ObjectCounts
 
 EMPTY = np.zeros((20, 20), bool)
+
+
+def group_interval(
+    images: Sequence[ImageScore], bootstrap: int, seed: int = 0
+) -> tuple[float, float]:
+    """The interval behind the headline."""
+    return mean_interval([i.dice for i in images], [i.group for i in images], bootstrap, seed)
 
 
 def strip(start: int, stop: int) -> NDArray[np.bool_]:
@@ -29,12 +36,17 @@ def score(pred: NDArray[np.bool_], true: NDArray[np.bool_], name: str = "a") -> 
     return score_image(name, name, "test", pred, true)
 
 
+def shapes(pred: NDArray[np.bool_], true: NDArray[np.bool_], name: str = "a") -> ImageScore:
+    return score_shapes(score(pred, true, name), pred, true, tolerance_px=2)
+
+
 def random_scores(n: int, n_groups: int, seed: int = 0) -> list[ImageScore]:
     rng = np.random.default_rng(seed)
     scores = []
     for i in range(n):
         pred, true = rng.random((2, 8, 8)) < rng.choice([0.0, 0.2, 0.6], size=(2, 1, 1))
-        scores.append(score_image(f"i{i}", f"g{i % n_groups}", "test", pred, true))
+        pixels = score_image(f"i{i}", f"g{i % n_groups}", "test", pred, true)
+        scores.append(score_shapes(pixels, pred, true, tolerance_px=1))
     return scores
 
 
@@ -121,6 +133,78 @@ class TestOneSetOfPredictionsFiveDiceValues:
         }
         summary = summarise(self.images, bootstrap=100)
         assert (round(summary.dice_mean, 3), round(summary.dice_global, 3)) == (0.472, 0.851)
+
+
+class TestOutlinesAndObjects:
+    """The same four kinds of image; 20 x 20, so that the diagonal is 28.28.
+
+    bar:     row 0 true, row 1 predicted -> every distance 1, nothing in common
+    spot:    4 predicted on an empty image
+    missed:  4 true, none predicted
+    nothing: empty on empty
+    """
+
+    images = (
+        shapes(strip(20, 40), strip(0, 20), "bar"),
+        shapes(strip(0, 4), EMPTY, "spot"),
+        shapes(EMPTY, strip(0, 4), "missed"),
+        shapes(EMPTY, EMPTY, "nothing"),
+    )
+
+    def test_a_row_keeps_its_pixels_and_gains_the_rest(self) -> None:
+        bar = self.images[0]
+        assert (bar.id, bar.counts, bar.dice) == ("bar", Counts(0, 20, 20, 360), 0)
+        assert bar.boundary == BoundaryScore(1, 1, 1, 0)
+        assert bar.objects == ObjectCounts(1, 1, (0,) * 10)
+        assert (bar.object_f1_50, bar.object_f1_75, bar.dsb2018, bar.tgs) == (0, 0, 0, 0)
+
+    def test_two_empty_masks_are_perfect(self) -> None:
+        nothing = self.images[3]
+        assert nothing.boundary == BoundaryScore(0, 0, 1, 1)
+        ratios = nothing.object_f1_50, nothing.object_f1_75, nothing.dsb2018, nothing.tgs
+        assert ratios == (1, 1, 1, 1)
+
+    def test_means_drop_no_image(self) -> None:
+        summary = summarise(self.images, bootstrap=100)
+        diagonal = math.sqrt(800)
+        assert summary.hd95_px_mean == pytest.approx((1 + 2 * diagonal + 0) / 4)
+        assert summary.assd_px_mean == pytest.approx((1 + 2 * diagonal + 0) / 4)
+        assert summary.nsd_mean == (1 + 0 + 0 + 1) / 4
+        assert summary.boundary_iou_mean == 1 / 4
+        assert summary.object_f1_50_mean == summary.object_f1_75_mean == 1 / 4
+        assert summary.dsb2018_mean == summary.tgs_mean == 1 / 4
+        assert summary.n_one_empty == 2
+        assert (summary.n_objects_pred, summary.n_objects_true) == (2, 2)
+        assert summary.object_f1_50_global == 0
+
+    def test_objects_are_pooled_before_their_f1(self) -> None:
+        three = strip(0, 2) | strip(40, 42) | strip(80, 82)
+        images = [shapes(three, three, "all found"), shapes(EMPTY, strip(0, 2), "missed")]
+        summary = summarise(images, bootstrap=100)
+        assert summary.object_f1_50_global == pytest.approx(2 * 3 / (3 + 4))
+        assert summary.object_f1_50_mean == pytest.approx((1 + 0) / 2)
+
+    def test_pixels_alone_leave_the_rest_undefined(self) -> None:
+        alone = score(strip(0, 3), strip(0, 3), "alone")
+        for images in ([alone], [alone, *self.images]):  # one image without is enough
+            summary = summarise(images, bootstrap=100)
+            assert math.isnan(summary.hd95_px_mean)
+            assert math.isnan(summary.dsb2018_mean)
+            assert summary.n_objects_true is None
+            assert math.isnan(summary.object_f1_50_global)
+            assert math.isfinite(summary.dice_mean)
+            assert summary.n_one_empty == (0 if len(images) == 1 else 2)
+
+    def test_no_object_at_all_has_no_pooled_f1(self) -> None:
+        summary = summarise([self.images[3]], bootstrap=100)
+        assert math.isnan(summary.object_f1_50_global)
+        assert summary.object_f1_50_mean == 1
+
+    def test_the_tolerance_reaches_the_nsd(self) -> None:
+        pred, true = strip(40, 60), strip(0, 20)  # 2 rows apart
+        within = score_shapes(score(pred, true), pred, true, tolerance_px=2)
+        beyond = score_shapes(score(pred, true), pred, true, tolerance_px=1.9)
+        assert (within.boundary.nsd, beyond.boundary.nsd) == (1, 0)
 
 
 def test_the_order_of_images_changes_nothing() -> None:
@@ -216,7 +300,7 @@ class TestInterval:
     ) -> None:
         images = random_scores(30, n_groups=30)
         expected = group_interval(images, 500)
-        monkeypatch.setattr(summary_module, "BLOCK", 100)
+        monkeypatch.setattr(intervals, "BLOCK", 100)
         assert group_interval(images, 500) == expected
 
     @staticmethod

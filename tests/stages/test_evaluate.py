@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,7 +18,7 @@ from calco.config import DataConfig, EvaluateConfig
 from calco.errors import CalcoError
 from calco.images.io import read_image
 from calco.inference.maps import ProbMap
-from calco.metrics.summary import score_image, summarise
+from calco.metrics.summary import score_image, score_shapes, summarise
 from calco.records import FileMask, ImageSpec, MaskCode, Postprocess, Sample, SampleIndex
 from calco.runs import RunDir
 from calco.stages.evaluate import POLARITY_IMAGES, evaluate, evaluate_folders, otsu_baseline
@@ -71,7 +73,9 @@ class TestEvaluate:
         assert written.dtype == np.uint8
         assert np.array_equal(written, np.where(levels > 153, 255, 0))
         again = score_image("deep/er/x.1", "g", "test", written > 0, levels > 100)
-        assert scores.images == (again,)
+        (scored,) = scores.images
+        without_estimate = replace(scored, estimated_dice=math.nan)  # it needs the levels
+        assert without_estimate == score_shapes(again, written > 0, levels > 100, 2)
 
     def test_applies_the_clean_up(self, tmp_path: Path) -> None:
         spotted = square(2) | square(20, 2)
@@ -91,6 +95,7 @@ class TestEvaluate:
         there = evaluate({"test": maps}, Postprocess(), CONFIG, RunDir(tmp_path))
         back = evaluate({"test": maps[::-1]}, Postprocess(), CONFIG, RunDir(tmp_path))
         assert there.summaries == back.summaries
+        assert there.calibrations == back.calibrations
         assert set(there.images) == set(back.images)
 
     def test_groups_reach_the_interval(self, tmp_path: Path) -> None:
@@ -101,7 +106,52 @@ class TestEvaluate:
 
     def test_a_subset_without_maps_has_no_summary(self, tmp_path: Path) -> None:
         scores = evaluate({**self.maps, "test": []}, Postprocess(), CONFIG, RunDir(tmp_path))
-        assert list(scores.summaries) == ["validation"]
+        assert list(scores.summaries) == list(scores.calibrations) == ["validation"]
+
+    def test_outlines_and_objects_by_hand(self, tmp_path: Path) -> None:
+        summary = evaluate(self.maps, Postprocess(), CONFIG, RunDir(tmp_path)).summaries["test"]
+        # t1 shares 25 of 175 pixels; t2 is empty on empty
+        assert (summary.n_objects_pred, summary.n_objects_true) == (1, 1)
+        assert (summary.object_f1_50_mean, summary.dsb2018_mean, summary.tgs_mean) == (0.5,) * 3
+        assert summary.n_one_empty == 0
+        # a corner of either square is 5 rows and columns from the nearest corner of the other
+        assert 0 < summary.hd95_px_mean <= math.sqrt(50) / 2
+        assert summary.nsd_tolerance_px == 2
+
+    def test_the_tolerance_is_a_setting(self, tmp_path: Path) -> None:
+        maps = {"test": [as_map("t", square(2), square(5))]}  # outlines at most 3 x 3 apart
+        wide = EvaluateConfig(bootstrap=200, tolerance_px=4.3)
+        summary = evaluate(maps, Postprocess(), wide, RunDir(tmp_path)).summaries["test"]
+        assert (summary.nsd_mean, summary.nsd_tolerance_px) == (1, 4.3)
+        narrow = evaluate(maps, Postprocess(), CONFIG, RunDir(tmp_path)).summaries["test"]
+        assert narrow.nsd_mean < 1
+
+    def test_a_missed_image_costs_its_diagonal(self, tmp_path: Path) -> None:
+        maps = {"test": [as_map("t", square(2, 0), square(2)), as_map("u", square(2), square(2))]}
+        summary = evaluate(maps, Postprocess(), CONFIG, RunDir(tmp_path)).summaries["test"]
+        assert summary.hd95_px_mean == summary.assd_px_mean == 40 / 2  # 24 x 32
+        assert (summary.nsd_mean, summary.boundary_iou_mean) == (0.5, 0.5)
+        assert summary.n_one_empty == 1
+
+    def test_probabilities_are_pooled_per_subset(self, tmp_path: Path) -> None:
+        """Level 230 on 100 pixels, 25 of them foreground; 20 on 1436, with the other 75."""
+        scores = evaluate(self.maps, Postprocess(), CONFIG, RunDir(tmp_path))
+        test = scores.calibrations["test"]
+        assert (test.n_pixels, test.n_foreground) == (2 * 768, 100)
+        low = abs(20 / 255 - 75 / 1436) * 1436
+        high = abs(230 / 255 - 25 / 100) * 100
+        assert test.ece == pytest.approx((low + high) / 1536)
+        assert test.average_precision == pytest.approx(0.25 * 25 / 100 + 0.75 * 100 / 1536)
+        summary = scores.summaries["test"]
+        assert (summary.ece, summary.average_precision) == (test.ece, test.average_precision)
+        assert scores.summaries["validation"].average_precision == 1
+
+    def test_clean_up_changes_no_probability(self, tmp_path: Path) -> None:
+        raw, clean = (
+            evaluate(self.maps, params, CONFIG, RunDir(tmp_path)).calibrations
+            for params in (Postprocess(), Postprocess(0.99, 10_000))
+        )
+        assert raw == clean
 
     @pytest.mark.parametrize("name", ["../../x", "/etc/x", "a/../../../x"])
     def test_an_id_cannot_leave_the_folder(self, tmp_path: Path, name: str) -> None:
@@ -187,8 +237,16 @@ class TestEvaluateFolders:
             "c_mask": 1,
             "s1/b_mask": 0.25,
         }
-        assert scores.summaries["all"] == summarise(scores.images, CONFIG.bootstrap)
+        bare = summarise(scores.images, CONFIG.bootstrap)
+        assert scores.summaries["all"] == replace(bare, nsd_tolerance_px=2)
         assert scores.summaries["all"].dice_mean == 0.75
+        assert math.isfinite(scores.summaries["all"].hd95_px_mean)
+
+    def test_masks_hold_no_probabilities(self, folders: tuple[Path, Path]) -> None:
+        scores = evaluate_folders(*folders, CONFIG, DATA)
+        assert scores.calibrations == {}
+        assert math.isnan(scores.summaries["all"].ece)
+        assert math.isnan(scores.summaries["all"].average_precision)
 
     def test_arrays_are_masks_too(self, folders: tuple[Path, Path]) -> None:
         pred, true = folders
@@ -208,7 +266,13 @@ class TestEvaluateFolders:
             maps.append(ProbMap(f"x/{i}", f"x/{i}", levels, true))
         ours = evaluate({"test": maps}, Postprocess(0.4), CONFIG, RunDir(tmp_path))
         theirs = evaluate_folders(tmp_path / "predictions/test", tmp_path / "true", CONFIG, DATA)
-        assert theirs.summaries["all"] == ours.summaries["test"]
+        masks_alone = replace(
+            ours.summaries["test"],
+            ece=math.nan,
+            average_precision=math.nan,
+            estimate_correlation=math.nan,
+        )
+        assert theirs.summaries["all"] == masks_alone
 
     def test_a_folder_scores_1_against_itself(self, folders: tuple[Path, Path]) -> None:
         assert (

@@ -1,1 +1,1 @@
-"""Scores from integer pixel counts."""
+"""Scores of masks and probabilities, from whole numbers of pixels and objects."""

@@ -26,14 +26,19 @@ def count(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> Counts:
         >>> count(np.array([[True, True, False]]), np.array([[True, False, True]]))
         Counts(tp=1, fp=1, fn=1, tn=0)
     """
-    _check(pred, true)
+    require_comparable(pred, true)
     n_pred = int(np.count_nonzero(pred))
     n_true = int(np.count_nonzero(true))
     tp = int(np.count_nonzero(pred & true))
     return Counts(tp=tp, fp=n_pred - tp, fn=n_true - tp, tn=true.size - n_pred - n_true + tp)
 
 
-def _check(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> None:
+def require_comparable(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> None:
+    """Refuse masks that cannot be compared pixel by pixel.
+
+    Raises:
+        CalcoError: When the shapes differ or a mask is not bool.
+    """
     if pred.shape != true.shape or true.ndim != 2:
         raise CalcoError(
             Problem(

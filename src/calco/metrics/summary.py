@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calco.errors import CalcoError, Problem
 from calco.metrics import overlap
+from calco.metrics.boundary import score_boundary
 from calco.metrics.counts import count
-from calco.records import Counts, ImageScore, SubsetSummary
-
-INTERVAL = (0.025, 0.975)
-# resampled group numbers held at once; bounds memory for data sets with very many groups
-BLOCK = 1_000_000
+from calco.metrics.doubt import rank_correlation
+from calco.metrics.intervals import mean_interval
+from calco.metrics.objects import dsb2018, match_objects, object_f1, tgs
+from calco.records import Counts, ImageScore, ObjectCounts, SubsetSummary
 
 
 def score_image(
@@ -26,7 +28,7 @@ def score_image(
     pred: NDArray[np.bool_],
     true: NDArray[np.bool_],
 ) -> ImageScore:
-    """Score one predicted mask at the truth's resolution.
+    """Score the pixels of one predicted mask at the truth's resolution.
 
     Dice and IoU are 1 when both masks are empty and 0 when one is; precision and recall stay NaN
     when nothing was predicted or nothing is true.
@@ -54,6 +56,35 @@ def score_image(
     )
 
 
+def score_shapes(
+    image: ImageScore, pred: NDArray[np.bool_], true: NDArray[np.bool_], tolerance_px: float
+) -> ImageScore:
+    """Add the scores of outlines and objects to those of the pixels.
+
+    Tuning and validation during training go without: they need the Dice of many masks, fast.
+    Object ratios are 1 when both masks are empty and 0 when one is.
+
+    Args:
+        image: Of ``score_image``.
+        pred: (H, W) bool, the mask it scored.
+        true: (H, W) bool.
+        tolerance_px: Distance within which the NSD calls an outline right.
+
+    Raises:
+        CalcoError: When the shapes differ.
+    """
+    objects = match_objects(pred, true)
+    return replace(
+        image,
+        boundary=score_boundary(pred, true, tolerance_px),
+        objects=objects,
+        object_f1_50=_one_if_nan(object_f1(objects, 50)),
+        object_f1_75=_one_if_nan(object_f1(objects, 75)),
+        dsb2018=dsb2018(objects),
+        tgs=tgs(image.counts),
+    )
+
+
 def summarise(images: Sequence[ImageScore], bootstrap: int, seed: int = 0) -> SubsetSummary:
     """Summarise the images of one subset; the order of the images does not matter.
 
@@ -63,7 +94,8 @@ def summarise(images: Sequence[ImageScore], bootstrap: int, seed: int = 0) -> Su
         seed: Of the resampling.
 
     Returns:
-        Means over images, ratios of pooled counts, and the interval; see ``SubsetSummary``.
+        Means over images, ratios of pooled counts, and the interval; see ``SubsetSummary``. Means
+        of outlines and objects are NaN unless ``score_shapes`` measured every image.
 
     Raises:
         CalcoError: When there is no image: a mean over nothing would be a made-up number.
@@ -74,12 +106,14 @@ def summarise(images: Sequence[ImageScore], bootstrap: int, seed: int = 0) -> Su
         )
     pooled = sum((image.counts for image in images), Counts(0, 0, 0))
     empty = [image for image in images if not _has_truth(image)]
-    return SubsetSummary(
+    summary = SubsetSummary(
         n_images=len(images),
         n_empty=len(empty),
         n_groups=len({image.group for image in images}),
         dice_mean=_mean(image.dice for image in images),
-        dice_ci95=group_interval(images, bootstrap, seed),
+        dice_ci95=mean_interval(
+            [image.dice for image in images], [image.group for image in images], bootstrap, seed
+        ),
         iou_mean=_mean(image.iou for image in images),
         dice_global=overlap.dice(pooled),
         iou_global=overlap.iou(pooled),
@@ -88,65 +122,50 @@ def summarise(images: Sequence[ImageScore], bootstrap: int, seed: int = 0) -> Su
         dice_nonempty_mean=_mean(image.dice for image in images if _has_truth(image)),
         false_positive_rate_on_empty=_mean(float(image.counts.fp > 0) for image in empty),
     )
+    return _add_shapes(summary, images)
 
 
-def group_interval(
-    images: Sequence[ImageScore], bootstrap: int, seed: int = 0
-) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the mean Dice, whole groups resampled.
-
-    Images of one group (patient, slide, scene) are alike, so resampling images would promise more
-    than the data can keep. A resample's mean weighs its images equally, as the headline does.
-
-    Args:
-        images: At least one.
-        bootstrap: Number of resamples.
-        seed: Of the resampling.
-
-    Returns:
-        Lower and upper end; (NaN, NaN) with a single group, which says nothing about others.
-
-    Reference:
-        Davison and Hinkley (1997), Bootstrap Methods and their Application, section 3.8,
-        https://doi.org/10.1017/CBO9780511802843
-    """
-    by_group: dict[str, list[float]] = defaultdict(list)
-    for image in images:
-        by_group[image.group].append(image.dice)
-    if len(by_group) < 2:
-        return math.nan, math.nan
-    names = sorted(by_group)
-    totals = np.array([math.fsum(by_group[name]) for name in names])  # (groups,)
-    sizes = np.array([len(by_group[name]) for name in names])  # (groups,)
-    means = _resampled_means(totals, sizes, bootstrap, np.random.default_rng(seed))
-    low, high = np.quantile(means, INTERVAL)
-    return float(low), float(high)
+def _add_shapes(summary: SubsetSummary, images: Sequence[ImageScore]) -> SubsetSummary:
+    objects = _pool([image.objects for image in images])
+    return replace(
+        summary,
+        n_one_empty=sum(_has_truth(image) != _has_prediction(image) for image in images),
+        hd95_px_mean=_mean(image.boundary.hd95_px for image in images),
+        assd_px_mean=_mean(image.boundary.assd_px for image in images),
+        nsd_mean=_mean(image.boundary.nsd for image in images),
+        boundary_iou_mean=_mean(image.boundary.boundary_iou for image in images),
+        n_objects_pred=objects.n_pred if objects else None,
+        n_objects_true=objects.n_true if objects else None,
+        object_f1_50_mean=_mean(image.object_f1_50 for image in images),
+        object_f1_75_mean=_mean(image.object_f1_75 for image in images),
+        object_f1_50_global=object_f1(objects, 50) if objects else math.nan,
+        dsb2018_mean=_mean(image.dsb2018 for image in images),
+        tgs_mean=_mean(image.tgs for image in images),
+        estimate_correlation=rank_correlation(
+            [image.estimated_dice for image in images], [image.dice for image in images]
+        ),
+    )
 
 
-def _resampled_means(
-    totals: NDArray[np.float64],
-    sizes: NDArray[np.int64],
-    bootstrap: int,
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    n_groups = len(totals)
-    rows = max(1, BLOCK // n_groups)
-    means = []
-    for start in range(0, bootstrap, rows):
-        shape = (min(rows, bootstrap - start), n_groups)
-        drawn = rng.integers(n_groups, size=shape)  # (resamples, groups)
-        means.append(totals[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-    return np.concatenate(means)  # (bootstrap,)
+def _pool(counts: Sequence[ObjectCounts | None]) -> ObjectCounts | None:
+    """Add up the objects of all images; None when those of one were not counted."""
+    counted = [c for c in counts if c is not None]
+    return reduce(add, counted) if len(counted) == len(counts) else None
 
 
 def _has_truth(image: ImageScore) -> bool:
     return image.counts.tp + image.counts.fn > 0
 
 
+def _has_prediction(image: ImageScore) -> bool:
+    return image.counts.tp + image.counts.fp > 0
+
+
 def _mean(values: Iterable[float]) -> float:
     # fsum rounds once, so that the mean is the same in every order
     numbers = list(values)
-    return math.fsum(numbers) / len(numbers) if numbers else math.nan
+    mean = math.fsum(numbers) / len(numbers) if numbers else math.nan
+    return math.nan if math.isnan(mean) else mean  # the one NaN that records compare equal with
 
 
 def _one_if_nan(score: float) -> float:

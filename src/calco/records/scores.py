@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from calco.records.tables import html_table
+
+OBJECT_IOU_PERCENT = tuple(range(50, 100, 5))  # whole numbers, so that IoU compare exactly
+
+SCORE_DEFINITION = (
+    "dice_mean: per-image Dice at original resolution, averaged over images; both masks empty = 1,"
+    " one empty = 0; intervals resample groups."
+    " hd95_px_mean, assd_px_mean: distances between the outlines in pixels (larger of the two"
+    " directed 95 % percentiles; mean over both outlines); both empty = 0, one empty = the image"
+    " diagonal."
+    " nsd_mean: share of both outlines within nsd_tolerance_px of the other; boundary_iou_mean: IoU"
+    " of the bands inside both outlines, 2 % of the diagonal wide; both empty = 1, one empty = 0."
+    " object_f1_50, object_f1_75: F1 of 8-connected objects matched when their IoU exceeds 0.50 or"
+    " 0.75; dsb2018_mean: tp / (tp + fp + fn) of objects, averaged over the IoU limits 0.50, 0.55"
+    " to 0.95; tgs_mean: share of these limits that the image's IoU exceeds; both empty = 1, one"
+    " empty = 0."
+    " ece, average_precision: of the probabilities of all pixels, before clean-up."
+    " estimate_correlation: Spearman's, over images, of the Dice estimated without the truth with"
+    " the Dice measured"
+)
 
 
 @dataclass(frozen=True)
@@ -18,12 +38,16 @@ class Postprocess:
         threshold: Probabilities above it are foreground.
         min_area_px: Smaller 8-connected objects are removed.
         max_hole_px: Smaller 4-connected holes are filled; 0 fills none.
+        min_peak: Objects whose probability nowhere exceeds it are removed; 0 removes none.
+        flips: Probabilities are averaged over the image and its three mirror images.
         note: Where the values come from.
     """
 
     threshold: float = 0.5
     min_area_px: int = 0
     max_hole_px: int = 0
+    min_peak: float = 0.0
+    flips: bool = False
     note: str = "defaults"
 
 
@@ -43,8 +67,47 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class BoundaryScore:
+    """How far the outlines of one predicted mask and its truth lie apart.
+
+    Two empty masks count as a perfect pair. When one is empty, both distances are the diagonal of
+    the image and both shares 0.
+
+    Attributes:
+        hd95_px: Larger of the two directed 95 % percentiles of the distances; 0 is perfect.
+        assd_px: Mean distance over the pixels of both outlines; 0 is perfect.
+        nsd: Share of both outlines within a tolerance of the other, in [0, 1].
+        boundary_iou: IoU of the bands inside both outlines, in [0, 1].
+    """
+
+    hd95_px: float = math.nan
+    assd_px: float = math.nan
+    nsd: float = math.nan
+    boundary_iou: float = math.nan
+
+
+@dataclass(frozen=True)
+class ObjectCounts:
+    """Objects of one predicted mask matched with those of its truth.
+
+    Attributes:
+        n_pred: Objects predicted.
+        n_true: True objects.
+        tp: Matches whose IoU exceeds each limit of ``OBJECT_IOU_PERCENT``.
+    """
+
+    n_pred: int
+    n_true: int
+    tp: tuple[int, ...]
+
+    def __add__(self, other: ObjectCounts) -> ObjectCounts:
+        tp = tuple(a + b for a, b in zip(self.tp, other.tp, strict=True))
+        return ObjectCounts(self.n_pred + other.n_pred, self.n_true + other.n_true, tp)
+
+
+@dataclass(frozen=True)
 class ImageScore:
-    """One row of scores.csv."""
+    """One row of scores.csv; what was not measured, as in rows of older runs, is NaN or None."""
 
     id: str
     group: str
@@ -54,14 +117,71 @@ class ImageScore:
     iou: float
     precision: float
     recall: float
+    boundary: BoundaryScore = BoundaryScore()
+    objects: ObjectCounts | None = None
+    object_f1_50: float = math.nan
+    object_f1_75: float = math.nan
+    dsb2018: float = math.nan
+    tgs: float = math.nan
+    estimated_dice: float = math.nan
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Pixels of similar probability.
+
+    Attributes:
+        low: Smallest probability of the bin.
+        high: Where the next one begins.
+        n_pixels: Pixels in it.
+        mean_prob: What was predicted for them on average; NaN without any.
+        foreground_fraction: Share of them that is foreground; NaN without any.
+    """
+
+    low: float
+    high: float
+    n_pixels: int
+    mean_prob: float
+    foreground_fraction: float
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Precision and recall of the pixels at or above one of the 256 probability levels."""
+
+    level: int
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the probabilities of one subset are worth; pixels of all images, before any clean-up.
+
+    Attributes:
+        n_pixels: Pixels counted.
+        n_foreground: Thereof foreground.
+        ece: Expected calibration error, the mean gap between probability and share of foreground.
+        average_precision: Area below the precision-recall curve; NaN without foreground.
+        bins: Of equal width, from probability 0 to 1.
+        curve: From the highest level that occurs down to the lowest.
+    """
+
+    n_pixels: int
+    n_foreground: int
+    ece: float
+    average_precision: float
+    bins: tuple[ReliabilityBin, ...]
+    curve: tuple[CurvePoint, ...]
 
 
 @dataclass(frozen=True)
 class SubsetSummary:
     """The headline of one subset.
 
-    Per-image means count a pair of empty masks as 1 and a pair with one empty mask as 0; precision
-    and recall are pooled over pixels.
+    Per-image means count a pair of empty masks as perfect and a pair with one empty mask as the
+    worst: 0, or the image diagonal for a distance. Precision and recall are pooled over pixels.
+    What was not measured, as in older runs, is NaN or None.
 
     Attributes:
         n_images: Images scored.
@@ -76,6 +196,22 @@ class SubsetSummary:
         recall: Pooled.
         dice_nonempty_mean: Mean Dice over images with foreground; NaN without any.
         false_positive_rate_on_empty: Share of empty images in which anything was predicted.
+        n_one_empty: Images in which the truth or the prediction is empty, but not both.
+        hd95_px_mean: Mean per-image HD95.
+        assd_px_mean: Mean per-image ASSD.
+        nsd_mean: Mean per-image NSD.
+        nsd_tolerance_px: Distance within which it calls an outline right.
+        boundary_iou_mean: Mean per-image boundary IoU.
+        n_objects_pred: Objects predicted, in all images.
+        n_objects_true: True objects, in all images.
+        object_f1_50_mean: Mean per-image F1 of objects matched above an IoU of 0.50.
+        object_f1_75_mean: The same above 0.75.
+        object_f1_50_global: F1 of the pooled objects; NaN when there is none.
+        dsb2018_mean: Mean per-image score of the 2018 Data Science Bowl.
+        tgs_mean: Mean per-image score of the TGS salt competition.
+        estimate_correlation: Spearman's, of the estimated with the true Dice of the images.
+        ece: Expected calibration error of all pixels; NaN when masks alone were scored.
+        average_precision: Of all pixels; likewise.
     """
 
     n_images: int
@@ -90,14 +226,37 @@ class SubsetSummary:
     recall: float
     dice_nonempty_mean: float
     false_positive_rate_on_empty: float
+    n_one_empty: int | None = None
+    hd95_px_mean: float = math.nan
+    assd_px_mean: float = math.nan
+    nsd_mean: float = math.nan
+    nsd_tolerance_px: float = math.nan
+    boundary_iou_mean: float = math.nan
+    n_objects_pred: int | None = None
+    n_objects_true: int | None = None
+    object_f1_50_mean: float = math.nan
+    object_f1_75_mean: float = math.nan
+    object_f1_50_global: float = math.nan
+    dsb2018_mean: float = math.nan
+    tgs_mean: float = math.nan
+    estimate_correlation: float = math.nan
+    ece: float = math.nan
+    average_precision: float = math.nan
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Every image's score and one summary per subset."""
+    """Every image's score and one summary per subset.
+
+    Attributes:
+        images: One per image.
+        summaries: Per subset.
+        calibrations: Per subset whose probabilities are known.
+    """
 
     images: tuple[ImageScore, ...]
     summaries: Mapping[str, SubsetSummary]
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         return html_table(
@@ -117,6 +276,86 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """What scores are compared with.
+
+    Attributes:
+        otsu_dice: Mean test Dice of an Otsu threshold, the baseline to beat.
+        nested_dice: Mean validation Dice when each fold is cleaned up as tuned on the others; what
+            it is below the tuned one is the optimism of tuning. NaN without folds.
+    """
+
+    otsu_dice: float
+    nested_dice: float = math.nan
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels: its first row and column, and its size."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class LabelSuspicion:
+    """A mask that is probably wrong.
+
+    Attributes:
+        id: Sample.
+        kind: ``missed object``, ``extra object``, ``shifted`` or ``swapped``: the strongest sign.
+        score: All signs together, in units of what the model's own errors make of them.
+        dice: Of the model's mask with it.
+        estimated_dice: What the model itself expects.
+        detail: What speaks against the mask.
+        box: Where; None when it is all of the mask.
+    """
+
+    id: str
+    kind: str
+    score: float
+    dice: float
+    estimated_dice: float
+    detail: str
+    box: Box | None = None
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What a split that ignores groups and look-alikes would have made of the headline.
+
+    Attributes:
+        n_together: Images that share a group with another one.
+        grouped_dice: Mean test Dice with groups kept together, as the run has it.
+        random_dice: The same when they are divided at random, so that the model has seen the like.
+    """
+
+    n_together: int
+    grouped_dice: float
+    random_dice: float
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """An unlabelled image that is worth labelling.
+
+    Attributes:
+        rank: From 1, the most useful.
+        id: Relative path without its extension.
+        source: Image file.
+        estimated_dice: What its mask would probably get.
+        likeness: Correlation with the most alike image of a better rank, in [0, 1].
+    """
+
+    rank: int
+    id: str
+    source: Path
+    estimated_dice: float
+    likeness: float
+
+
+@dataclass(frozen=True)
 class Prediction:
     """One row of a prediction manifest.
 
@@ -127,6 +366,7 @@ class Prediction:
         foreground_fraction: NaN when failed.
         seconds: Wall time of the image.
         message: What failed.
+        estimated_dice: What the mask would probably get, without its truth; NaN when failed.
     """
 
     id: str
@@ -135,3 +375,4 @@ class Prediction:
     foreground_fraction: float
     seconds: float
     message: str = ""
+    estimated_dice: float = math.nan

@@ -10,6 +10,8 @@ from calco.config import LossName, NormName, OptimizerName, Precision
 from calco.errors import Problem
 from calco.records.tables import html_table
 
+STOPPED_BY = "stopped by "  # begins the reason of a training that a signal ended
+
 
 @dataclass(frozen=True)
 class NetworkPlan:
@@ -137,6 +139,11 @@ class FitResult:
     seconds_stepping: float
     seconds_validating: float
     advice: tuple[Problem, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its own end; a signal's can be resumed."""
+        return not self.stopped_because.startswith(STOPPED_BY)
 
     def _repr_html_(self) -> str:
         best = next((e for e in self.history if e.epoch == self.best_epoch), None)

@@ -7,6 +7,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,8 +23,11 @@ from calco.images.masks import detect_code
 from calco.images.otsu import otsu_mask
 from calco.inference.maps import ProbMap
 from calco.inference.postprocess import clean
-from calco.metrics.summary import score_image, summarise
+from calco.inference.quality import estimate_dice
+from calco.metrics.calibration import calibrate, count_levels
+from calco.metrics.summary import score_image, score_shapes, summarise
 from calco.records import (
+    Calibration,
     FileMask,
     ImageScore,
     MaskCode,
@@ -51,7 +55,7 @@ def evaluate(
     Args:
         maps: Per subset; a subset without maps is left out of the summaries.
         params: Clean-up, chosen on the validation part.
-        config: How scores are summarised.
+        config: How masks are scored and scores summarised.
         folder: Where the masks go; None writes none.
 
     Raises:
@@ -63,8 +67,11 @@ def evaluate(
             pred = clean(m.levels, params)
             if folder:
                 _write_mask(folder.path / "predictions" / subset, m.id, pred)
-            images.append(score_image(m.id, m.group, subset, pred, m.true))
-    return _scores(images, config)
+            pixels = score_image(m.id, m.group, subset, pred, m.true)
+            shapes = score_shapes(pixels, pred, m.true, config.tolerance_px)
+            images.append(replace(shapes, estimated_dice=estimate_dice(m.levels, pred)))
+    calibrations = {subset: _calibration(part) for subset, part in maps.items() if part}
+    return _scores(images, config, calibrations)
 
 
 def otsu_baseline(train: SampleIndex, test: SampleIndex) -> float:
@@ -94,12 +101,13 @@ def evaluate_folders(pred: Path, truth: Path, config: EvaluateConfig, data: Data
     Args:
         pred: Folder of predicted masks.
         truth: Folder of true masks.
-        config: How scores are summarised.
+        config: How masks are scored and scores summarised.
         data: How to read the true masks; predictions are read by their own detected code, and as
             the truth where detection alone cannot tell. ``group`` is matched on the truth's name.
 
     Returns:
-        Scores of one subset, ``"all"``; ids are the truth's names.
+        Scores of one subset, ``"all"``, without calibration, for masks hold no probabilities; ids
+        are the truth's names.
 
     Raises:
         CalcoError: Lists every missing, unreadable, doubled or wrongly sized file.
@@ -124,18 +132,37 @@ def evaluate_folders(pred: Path, truth: Path, config: EvaluateConfig, data: Data
         except CalcoError as error:
             problems += error.problems
             continue
-        images.append(score_image(pair.id, group, FOLDERS, pred_mask, true_mask))
+        pixels = score_image(pair.id, group, FOLDERS, pred_mask, true_mask)
+        images.append(score_shapes(pixels, pred_mask, true_mask, config.tolerance_px))
     if problems:
         raise CalcoError(*problems)
-    return _scores(images, config)
+    return _scores(images, config, {})
 
 
-def _scores(images: Sequence[ImageScore], config: EvaluateConfig) -> Scores:
+def _calibration(part: Sequence[ProbMap]) -> Calibration:
+    """Count the levels of all images, as they were predicted: clean-up knows no probabilities."""
+    return calibrate(np.sum([count_levels(m.levels, m.true) for m in part], axis=0))
+
+
+def _scores(
+    images: Sequence[ImageScore],
+    config: EvaluateConfig,
+    calibrations: Mapping[str, Calibration],
+) -> Scores:
     by_subset: dict[str, list[ImageScore]] = defaultdict(list)
     for image in images:
         by_subset[image.subset].append(image)
-    summaries = {name: summarise(part, config.bootstrap) for name, part in by_subset.items()}
-    return Scores(tuple(images), summaries)
+    summaries = {}
+    for name, part in by_subset.items():
+        summary = summarise(part, config.bootstrap)
+        known = calibrations.get(name)
+        summaries[name] = replace(
+            summary,
+            nsd_tolerance_px=config.tolerance_px,
+            ece=known.ece if known else math.nan,
+            average_precision=known.average_precision if known else math.nan,
+        )
+    return Scores(tuple(images), summaries, calibrations)
 
 
 def _write_mask(root: Path, name: str, mask: NDArray[np.bool_]) -> None:
