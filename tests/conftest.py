@@ -28,6 +28,7 @@ TINY = (
     "fit.epochs=2",
     "fit.learning_rate=0.01",
     "evaluate.bootstrap=100",
+    "fit.preflight=false",
 )
 """Settings under which a whole run takes about two seconds."""
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from calco.cli import app, parse_duration
+from calco.cli import app
 from calco.errors import CalcoError
+from calco.invocation import parse_duration
 
 TINY = [
     *("--set", "model.family=unet", "--set", "model.width=4", "--set", "model.depth=2"),
@@ -89,6 +90,39 @@ def test_train_predict_submit_evaluate_report(discs: Path, tmp_path: Path) -> No
     code, output = calco("report", run, run)
     assert code == 0
     assert f"{summary['test']['dice_mean']:.4f}" in output
+
+
+def test_folds_are_one_option(discs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    code, output = calco("train", discs, "-o", run, "--epochs", "1", "--folds", "2", *TINY)
+    assert code == 0
+    assert "17 in 2 folds, 3 test" in output
+    code, output = calco("predict", run, discs / "images" / "disc00.png", "-o", tmp_path / "out")
+    assert code == 0
+    code, output = calco("train", discs, "-o", tmp_path / "none", "--folds", "1", *TINY)
+    assert code == 2
+    assert "split.folds" in output
+    assert not (tmp_path / "none").exists()
+
+
+def test_runs_are_compared_in_a_sentence(finished_run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(finished_run, other)
+    code, output = calco("report", finished_run, other)
+    assert code == 0
+    assert "other against discs: 0.0 Dice points" in output
+    assert "not shown" in output
+    code, output = calco("report", finished_run, other, "--json")
+    tree = json.loads(output)
+    assert [row["run"] for row in tree["runs"]] == ["discs", "other"]
+    assert tree["pairs"][0]["p_value"] == 1.0
+
+
+def test_scores_are_json_without_nan(finished_run: Path) -> None:
+    code, output = calco("evaluate", finished_run, "--quiet", "--json")
+    assert code == 0
+    assert json.loads(output)["test"]["n_images"] == 3
+    assert "NaN" not in output
 
 
 def test_a_finished_run_is_not_trained_again(discs: Path, finished_run: Path) -> None:
@@ -175,6 +209,51 @@ def test_audit_exit_codes(discs: Path, tmp_path: Path) -> None:
     shutil.copy(discs / "images" / "disc04.png", data / "images" / "disc03.png")
     assert calco("audit", data)[0] == 0
     assert calco("audit", data, "--strict")[0] == 1  # twins
+
+
+def test_audit_writes_a_page_with_its_twin_or_json_alone(discs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    code, output = calco("audit", discs, "-o", out / "audit.html")
+    assert code == 0
+    assert f"report    {out / 'audit.html'}" in output
+    assert sorted(p.name for p in out.iterdir()) == ["audit.html", "audit.json"]
+    twin = (out / "audit.json").read_text()
+    assert calco("audit", discs, "-o", out / "alone.json")[0] == 0
+    assert not (out / "alone.html").exists()
+    assert (out / "alone.json").read_text() == twin
+    assert len(json.loads(twin)["facts"]) == 20
+
+
+def test_a_page_is_written_whatever_the_exit_code(discs: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(discs, data)
+    shutil.copy(data / "images" / "disc04.png", data / "images" / "disc03.png")
+    page = tmp_path / "audit.html"
+    assert calco("audit", data, "-o", page, "--strict")[0] == 1
+    assert "Ready to train, but look at" in page.read_text()
+    (data / "images" / "disc03.png").write_bytes(b"")
+    assert calco("audit", data, "-o", page)[0] == 2
+    assert "Not ready" in page.read_text()
+
+
+@pytest.mark.parametrize("name", ["audit.pdf", "audit", "audit.html.txt"])
+def test_an_audit_of_another_ending_is_refused_before_it_begins(tmp_path: Path, name: str) -> None:
+    code, output = calco("audit", tmp_path / "nowhere", "-o", tmp_path / name)
+    assert code == 2
+    assert output.count("error[") == 1
+    assert "audit.html or audit.json" in output
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_audit_without_o_writes_nothing(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(discs.rglob("*"))
+    assert calco("audit", discs)[0] == 0
+    assert not list(tmp_path.iterdir())
+    assert sorted(discs.rglob("*")) == before
 
 
 def test_a_damaged_model_is_named_and_not_run(finished_run: Path, tmp_path: Path) -> None:

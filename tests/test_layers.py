@@ -36,6 +36,7 @@ LAYER = {
     "stages": 7,
     "pipeline": 8,
     "api": 9,
+    "invocation": 9,
     "terminal": 9,
     "cli": 10,
     "__main__": 11,
@@ -43,7 +44,7 @@ LAYER = {
 # parts of one layer that may know each other: what is on disk is made of images, and training
 # validates as inference predicts
 SIDEWAYS = {("formats", "images"), ("training", "inference")}
-SERVING = ("predict", "submission")
+SERVING = ("predict", "submission", "suggest")
 TORCH_FREE = (
     "errors",
     "wording",

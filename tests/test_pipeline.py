@@ -7,11 +7,15 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from calco.config import Config
 from calco.errors import CalcoError, StoppedError
-from calco.pipeline import Listener, resume, run, score_run
+from calco.images.io import read_pixels
+from calco.inference.predictor import Predictor, predict_maps
+from calco.pipeline import Listener, measure_leak, resume, run, score_run
 from calco.records import Audit, FitResult, Plan, Postprocess, SampleIndex, Scores, Split
 from calco.runs import RunDir
 from calco.stages.fit import Watch
@@ -68,6 +72,102 @@ def test_a_stopped_run_has_a_report_and_resumes(
     scores = resume(folder, Clock(), Listener())
     assert scores.summaries["test"].n_images == 3
     assert folder.load_summary()["epochs"] == 2
+
+
+@pytest.fixture(scope="module")
+def folded_run(discs: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with three folds."""
+    settings = tiny_config.split.model_copy(update={"folds": 3})
+    folder = RunDir(tmp_path_factory.mktemp("folds") / "run")
+    config = tiny_config.model_copy(update={"split": settings})
+    run(discs, config, folder, Clock(), Listener())
+    return folder.path
+
+
+def test_folds_are_scored_on_what_they_have_not_seen(folded_run: Path) -> None:
+    folder = RunDir(folded_run)
+    split, scores = folder.load_split(), folder.load_scores()
+    validated = {s.id for s in scores if s.subset == "validation"}
+    assert validated == {s.id for s in split.part("train")}
+    for number, division in enumerate(split.divisions()):
+        predictor = Predictor.from_run(folder.fold(number, 3).path)
+        predictor.params = folder.load_postprocess()  # says whether mirror images are averaged
+        sample = division.validation.samples[0]
+        kept = cv2.imread(str(folder.out_of_fold / f"{sample.id}.png"), cv2.IMREAD_UNCHANGED)
+        [m] = predict_maps(predictor, division.validation.only([sample.id]), ["any"])
+        assert kept is not None
+        assert np.array_equal(kept, m.levels)
+    summary = folder.load_summary()
+    assert summary["tuning"]["nested_dice_mean"] <= summary["validation"]["dice_mean"] + 0.02
+    assert summary["epochs"] == 3 * 2
+    assert len(summary["best_epoch"]) == 3
+
+
+def test_folds_predict_as_one(folded_run: Path, discs: Path) -> None:
+    folder = RunDir(folded_run)
+    image = read_pixels(discs / "images" / "disc00.png").pixels
+    together = Predictor.from_run(folded_run)
+    alone = [Predictor.from_run(folder.fold(n, 3).path) for n in range(3)]
+    for member in alone:
+        member.params = together.params  # says whether mirror images are averaged
+    members = [member.prob(image) for member in alone]
+    assert together.prob(image) == pytest.approx(np.mean(members, axis=0), abs=1e-6)
+    assert together.params == folder.load_postprocess()
+
+
+def test_a_run_stopped_in_its_second_fold_resumes_to_the_same(
+    folded_run: Path,
+    discs: Path,
+    tiny_config: Config,
+    tmp_path: Path,
+    stop_at: Callable[[int, signal.Signals], Watch],
+) -> None:
+    settings = tiny_config.split.model_copy(update={"folds": 3})
+    config = tiny_config.model_copy(update={"split": settings})
+    folder = RunDir(tmp_path / "run")
+    steps = 2 * 16  # of one fold
+    with pytest.raises(StoppedError):
+        run(discs, config, folder, Clock(), Listener(watch=stop_at(steps + 5, signal.SIGTERM)))
+    assert folder.report_html.exists()
+    first = folder.fold(0, 3).weights
+    written = first.stat().st_mtime_ns
+    resume(folder, Clock(), Listener())
+    assert first.stat().st_mtime_ns == written  # not trained again
+    assert folder.model_sha256() == RunDir(folded_run).model_sha256()
+    assert folder.load_scores() == RunDir(folded_run).load_scores()
+
+
+def test_a_folded_run_scores_its_parts(folded_run: Path) -> None:
+    folder = RunDir(folded_run)
+    kept = folder.load_summary()
+    for subset in ("validation", "test"):
+        again = score_run(folder, None, subset).summaries[subset]
+        assert again.dice_mean == pytest.approx(kept[subset]["dice_mean"])
+
+
+def test_what_a_random_split_scores_is_shown(
+    discs: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(discs, data)
+    for part in ("images", "masks"):
+        for number in range(8):  # a second time under another name: known to the audit
+            name = f"disc{number:02d}.png"
+            shutil.copy(data / part / name, data / part / f"again {name}")
+    folder = RunDir(tmp_path / "run")
+    scores = run(data, tiny_config, folder, Clock(), Listener())
+    leak = measure_leak(folder, Listener())
+    assert leak.n_together == 16
+    assert leak.grouped_dice == pytest.approx(scores.summaries["test"].dice_mean)
+    assert 0 < leak.random_dice <= 1
+    assert f"instead of {leak.grouped_dice:.3f}" in folder.report_html.read_text(encoding="utf-8")
+    own = RunDir(folder.path / "random_split")
+    assert Predictor.from_run(own.path).params == own.load_postprocess()
+
+
+def test_without_groups_there_is_no_leak_to_show(finished_run: Path) -> None:
+    with pytest.raises(CalcoError, match="LEAK_NONE"):
+        measure_leak(RunDir(finished_run), Listener())
 
 
 def test_a_run_scores_other_data(finished_run: Path, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from calco.errors import CalcoError, Problem
 from calco.records import (
     Assignment,
     Audit,
+    BoundaryScore,
+    Calibration,
     Counts,
+    CurvePoint,
     Epoch,
     FileMask,
     FitResult,
@@ -23,9 +27,12 @@ from calco.records import (
     ImageSpec,
     MaskCode,
     NetworkPlan,
+    ObjectCounts,
     ObjectMasks,
     Plan,
     Postprocess,
+    Reference,
+    ReliabilityBin,
     RleDialect,
     RleMask,
     Sample,
@@ -41,20 +48,33 @@ from calco.runs import RunDir
 # --- the lock --------------------------------------------------------------------------------
 
 
+HOLD = """
+import sys, time
+from pathlib import Path
+from calco.runs import RunDir
+with RunDir(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
 def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
-    folder = RunDir(tmp_path / "run")
-    with folder.locked():
-        (folder.path / ".lock").write_text("1")  # init lives for ever
-        with pytest.raises(CalcoError, match="RUN_LOCKED"), folder.locked():
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(CalcoError, match="RUN_LOCKED"), RunDir(tmp_path).locked():
             pass
-
-
-@pytest.mark.parametrize("content", ["", "not a number", "999999999", "9" * 30, "0", "-1"])
-def test_a_stale_lock_is_taken_over(tmp_path: Path, content: str) -> None:
-    (tmp_path / ".lock").write_text(content)
-    with RunDir(tmp_path).locked():
-        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+        holder.kill()
+    with RunDir(tmp_path).locked():  # a killed process holds nothing
+        pass
     assert not (tmp_path / ".lock").exists()
+
+
+def test_a_lock_file_that_nobody_holds_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("1")
+    with RunDir(tmp_path).locked():
+        pass
 
 
 def test_the_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
@@ -107,7 +127,7 @@ def test_config_and_postprocess_come_back(folder: RunDir) -> None:
     folder.save_config(config)
     assert folder.load_config() == config
     assert folder.load_postprocess() == Postprocess()
-    chosen = folder.save_postprocess(Postprocess(0.37, 12, 5, "validation"))
+    chosen = folder.save_postprocess(Postprocess(0.37, 12, 5, 0.8, True, "validation"))
     assert folder.load_postprocess() == chosen
 
 
@@ -247,9 +267,57 @@ def test_scores_come_back_to_six_digits(folder: RunDir) -> None:
     assert math.isnan(loaded[1].precision)
 
 
+def test_outlines_and_objects_come_back_with_what_was_not_counted(folder: RunDir) -> None:
+    plain, empty = some_scores().images
+    objects = ObjectCounts(3, 2, (2, 2, 2, 1, 1, 1, 1, 0, 0, 0))
+    full = replace(
+        plain,
+        boundary=BoundaryScore(12.5, 3.25, 0.5, 0.125),
+        objects=objects,
+        object_f1_50=0.8,
+        object_f1_75=0.4,
+        dsb2018=0.25,
+        tgs=0.5,
+    )
+    folder.save_scores(Scores((full, empty), {}))
+    loaded = folder.load_scores()
+    assert (loaded[0].boundary, loaded[0].objects) == (full.boundary, objects)
+    ratios = (loaded[0].object_f1_50, loaded[0].object_f1_75, loaded[0].dsb2018, loaded[0].tgs)
+    assert ratios == (0.8, 0.4, 0.25, 0.5)
+    assert loaded[1].objects is None
+    assert math.isnan(loaded[1].boundary.hd95_px)
+    header = (folder.path / "scores.csv").read_text().splitlines()[0]
+    older = "id,group,subset,tp,fp,fn,tn,dice,iou,precision,recall"
+    assert header.startswith(older + ",hd95_px,assd_px,nsd,boundary_iou,n_objects_pred")
+    assert ",object_tp_90,object_tp_95,object_f1_50,object_f1_75,dsb2018,tgs" in header
+
+
+def test_scores_of_an_older_run_can_be_read(folder: RunDir) -> None:
+    (folder.path / "scores.csv").write_text(
+        "id,group,subset,tp,fp,fn,tn,dice,iou,precision,recall\n"
+        "0001,g,test,2,1,1,5,0.666667,0.5,0.666667,0.666667\n"
+    )
+    (score,) = folder.load_scores()
+    assert (score.dice, score.counts) == (0.666667, Counts(2, 1, 1, 5))
+    assert same(score.boundary, BoundaryScore())
+    assert score.objects is None
+    assert math.isnan(score.dsb2018)
+    assert folder.load_calibrations() == {}
+
+
+def test_calibrations_come_back_and_go_with_the_scores(folder: RunDir) -> None:
+    empty_bin = ReliabilityBin(0.5, 1.0, 0, math.nan, math.nan)
+    bins = (ReliabilityBin(0.0, 0.5, 9, 0.1, 0.0), empty_bin)
+    calibration = Calibration(9, 0, 0.1, math.nan, bins, (CurvePoint(25, 0.0, math.nan),))
+    folder.save_scores(replace(some_scores(), calibrations={"test": calibration}))
+    assert same(folder.load_calibrations(), {"test": calibration})
+    folder.save_scores(some_scores())  # masks alone: the older table is not theirs
+    assert folder.load_calibrations() == {}
+
+
 def test_the_summary_has_the_keys_that_scripts_read(folder: RunDir) -> None:
     fit = FitResult((), 0, "budget", 1.0, 1.0, 0.0)
-    folder.save_summary(some_scores(), fit, otsu_dice=math.nan, seconds_total=12.34)
+    folder.save_summary(some_scores(), [fit], Reference(otsu_dice=math.nan), seconds_total=12.34)
     summary = folder.load_summary()
     assert summary["test"]["dice_mean"] == 0.8333
     assert summary["test"]["dice_ci95"] == [0.6, 1.0]
@@ -271,6 +339,7 @@ def test_the_summary_has_the_keys_that_scripts_read(folder: RunDir) -> None:
         ("manifest.json", RunDir.load_manifest),
         ("history.csv", RunDir.load_history),
         ("scores.csv", RunDir.load_scores),
+        ("calibration.json", RunDir.load_calibrations),
         ("split.csv", RunDir.load_split),
     ],
 )

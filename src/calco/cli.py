@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +15,19 @@ import typer
 
 from calco import __version__
 from calco.errors import CalcoError, Problem, StoppedError
+from calco.invocation import (
+    dialect_of,
+    existing_run,
+    open_run,
+    parse_duration,
+    read_settings,
+    require_report_name,
+    run_folder,
+)
 
 if TYPE_CHECKING:  # heavy modules are imported by the command that needs them
     from calco.config import Config
     from calco.pipeline import Listener
-    from calco.records import RleDialect
     from calco.runs import RunDir
     from calco.terminal import Terminal
 
@@ -60,8 +68,8 @@ def demo(
     from calco.images.toy import write_toy
 
     with _speaking(verbose, quiet) as terminal:
-        config = _settings(None, None, budget_s=parse_duration(budget))
-        folder = _run_folder(out, "demo")
+        config = read_settings(None, None, budget_s=parse_duration(budget))
+        folder = run_folder(out, "demo")
         data = folder.path.with_name(folder.path.name + "-data")
         write_toy(data)
         _train(data, config, folder, terminal)
@@ -71,7 +79,10 @@ def demo(
 @app.command()
 def audit(
     data: Data,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="JSON report.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", help="Page (.html, with a .json beside it), or .json alone."),
+    ] = None,
     strict: Annotated[bool, typer.Option(help="Exit 1 when there are warnings.")] = False,
     config: ConfigFile = None,
     sets: Sets = None,
@@ -81,22 +92,28 @@ def audit(
 ) -> None:
     """Look for everything that ruins models, and say what to do about it."""
     from calco.files import to_json, write_atomic
-    from calco.stages.audit import audit_samples, report_lines
+    from calco.stages.audit import audit_samples
     from calco.stages.samples import index_samples
 
     with _speaking(verbose, quiet) as terminal:
-        settings = _settings(config, sets)
+        settings = read_settings(config, sets)
+        require_report_name(out)  # a typo is said before an hour of reading
         index = index_samples(data, settings.data)
         terminal.record(index)
         found = audit_samples(
             index, settings.data, settings.audit, lambda i, n: terminal.step("audit", i, n)
         )
-        if out:
+        if out and out.suffix.lower() == ".html":
+            from calco.stages.audit_page import write_audit_page
+
+            write_audit_page(found, out)
+        elif out:
             write_atomic(out, to_json(found))
         if as_json:
             typer.echo(to_json(found))
-        for line in report_lines(found):
-            terminal.say(line)
+        terminal.problems(found.problems)
+        if out:
+            terminal.say(f"report    {out}")
         if found.errors:
             raise typer.Exit(BAD_INPUT)
         if strict and found.warnings:
@@ -111,6 +128,7 @@ def train(
     sets: Sets = None,
     budget: Budget = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-validate; folds predict as one.")] = None,
     seed: Annotated[int | None, typer.Option(help="Weights, order, augmentation.")] = None,
     device: Device = None,
     resume: Annotated[bool, typer.Option(help="Continue the stopped run in -o.")] = False,
@@ -120,14 +138,15 @@ def train(
 ) -> None:
     """Audit, split, plan, fit, tune, test and report."""
     with _speaking(verbose, quiet) as terminal:
-        given: dict[str, object] = {"fit.epochs": epochs, "seed": seed, "device": device}
+        given: dict[str, object] = {"fit.epochs": epochs, "split.folds": folds}
+        given |= {"seed": seed, "device": device}
         given["budget_s"] = parse_duration(budget) if budget else None
         if resume:
             changed = [k for k, v in given.items() if v is not None] + list(sets or [])
             folder = _resume(out, [*changed, *([str(config)] if config else [])], terminal)
         else:
-            settings = _settings(config, sets, **given)
-            folder = _run_folder(out, "run")
+            settings = read_settings(config, sets, **given)
+            folder = run_folder(out, "run")
             _train(data, settings, folder, terminal)
         _finish(folder, terminal, as_json)
 
@@ -147,19 +166,19 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a run on its own or other data, or any two folders of masks."""
-    from calco.files import to_json
+    from calco.files import without_nan
     from calco.runs import RunDir
 
     with _speaking(verbose, quiet) as terminal:
         if pred and truth and not run:
             from calco.stages.evaluate import evaluate_folders
 
-            settings = _settings(None, sets)
+            settings = read_settings(None, sets)
             scores = evaluate_folders(pred, truth, settings.evaluate, settings.data)
         elif run and not (pred or truth):
             from calco.pipeline import score_run
 
-            scores = score_run(_open_run(run), data, subset, device or "auto")
+            scores = score_run(open_run(run), data, subset, device or "auto")
         else:
             raise CalcoError(
                 Problem("USAGE", "give a RUN, or both --pred and --truth", "calco evaluate")
@@ -169,7 +188,8 @@ def evaluate(
             RunDir(out).save_scores(scores)
         terminal.scores(scores)
         if as_json:
-            typer.echo(to_json(scores.summaries))
+            summaries = {name: asdict(summary) for name, summary in scores.summaries.items()}
+            typer.echo(json.dumps(without_nan(summaries), indent=2))  # as in summary.json
 
 
 @app.command()
@@ -196,9 +216,9 @@ def predict(
     from calco.stages.submission import write_submission
 
     with _speaking(verbose, quiet) as terminal:
-        chosen = _dialect(dialect)  # a typo is said before an hour of work
-        predictor = Predictor.from_run(_existing(run), device or "auto")
-        model = sha256_of(RunDir(run).weights if run.is_dir() else run)
+        chosen = dialect_of(dialect)  # a typo is said before an hour of work
+        predictor = Predictor.from_run(existing_run(run), device or "auto")
+        model = RunDir(run).model_sha256() if run.is_dir() else sha256_of(run)
         options = PredictOptions(prob, overlay, overwrite, model)
         done = predict_files(
             predictor, images, out, options, lambda i, n, _: terminal.step("predict", i, n)
@@ -221,22 +241,68 @@ def predict(
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    show_leak: Annotated[
+        bool, typer.Option(help="Train again on a random split; takes as long as the run did.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a run's report again, or show several runs side by side."""
-    from calco.pipeline import compare_runs
+    """Write a run's report again, or compare several runs image by image."""
+    from calco.files import to_json
+    from calco.pipeline import headlines, measure_leak
+    from calco.stages.compare import compare
     from calco.stages.report import write_report
 
     with _speaking(verbose=False, quiet=False) as terminal:
-        folders = [_open_run(run) for run in runs]
+        folders = [open_run(run) for run in runs]
+        for folder in folders if show_leak else ():
+            measure_leak(folder, _listener(terminal))
         if len(folders) == 1:
             typer.echo(write_report(folders[0]))
             return
-        rows = compare_runs(folders)
+        rows, pairs = headlines(folders), compare(folders)
+        for problem in (problem for pair in pairs for problem in pair.problems):
+            terminal.problem(problem)
         if as_json:
-            typer.echo(json.dumps(rows, indent=2))
+            typer.echo(json.dumps({"runs": rows, "pairs": json.loads(to_json(pairs))}, indent=2))
+            return
+        terminal.table(rows)
+        for pair in pairs:
+            typer.echo(pair.sentence)
+
+
+@app.command()
+def suggest(
+    run: Run,
+    images: Annotated[list[str], typer.Argument(help="Unlabelled files, folders or globs.")],
+    count: Annotated[int, typer.Option("-n", "--count", min=1, help="How many.")] = 20,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="CSV to write.")] = None,
+    device: Device = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """List what to label next: images the model is least sure of, unlike each other."""
+    from calco.files import to_json
+    from calco.inference.predictor import Predictor
+    from calco.stages.suggest import suggest as find
+    from calco.stages.suggest import write_suggestions
+
+    with _speaking(verbose, quiet) as terminal:
+        predictor = Predictor.from_run(existing_run(run), device or "auto")
+        found, unreadable = find(
+            predictor, images, count, lambda i, n: terminal.step("predict", i, n)
+        )
+        for problem in unreadable:
+            terminal.problem(problem)
+        if out:
+            write_suggestions(found, out)
+        if as_json:
+            typer.echo(to_json(found))
         else:
-            terminal.table(rows)
+            for s in found:
+                typer.echo(f"{s.rank:>4}  estimated Dice {s.estimated_dice:.3f}  {s.source}")
+        if unreadable:
+            raise typer.Exit(SOME_FAILED)
 
 
 @app.command()
@@ -248,28 +314,6 @@ def version() -> None:
 def main() -> None:
     """Run the command line; the entry point of the ``calco`` script."""
     app()
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds of ``90``, ``90s``, ``20m`` or ``1h30m``.
-
-    Raises:
-        CalcoError: On anything else.
-
-    Example:
-        >>> parse_duration("1h30m")
-        5400.0
-    """
-    match = re.fullmatch(
-        r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?",
-        re.sub(r"^[\d.]+$", r"\g<0>s", text.strip()),  # a bare number is seconds
-    )
-    if not match or not any(match.groups()):
-        raise CalcoError(
-            Problem("BUDGET", "not a duration", "--budget", repr(text), "90s, 20m or 1h30m")
-        )
-    hours, minutes, seconds = (float(g or 0) for g in match.groups())
-    return 3600 * hours + 60 * minutes + seconds
 
 
 @contextmanager
@@ -300,42 +344,6 @@ def _speaking(verbose: bool, quiet: bool) -> Iterator[Terminal]:
         raise typer.Exit(BAD_INPUT) from None
 
 
-def _settings(path: Path | None, sets: list[str] | None, **given: object) -> Config:
-    from calco.config import load_config
-
-    own = [f"{key}={value}" for key, value in given.items() if value is not None]
-    return load_config(path, (*(sets or ()), *own))
-
-
-def _run_folder(out: Path | None, stem: str) -> RunDir:
-    """Return a folder for a new run; an existing run is never written over."""
-    from calco.runs import RunDir
-
-    if out is None:
-        results = Path("results")
-        taken = {p.name for p in results.glob(f"{stem}*")} if results.exists() else set()
-        out = results / next(f"{stem}{n}" for n in range(1, 10**6) if f"{stem}{n}" not in taken)
-    folder = RunDir(out)
-    folder.require_new()
-    return folder
-
-
-def _existing(run: Path) -> Path:
-    if not run.exists():
-        raise CalcoError(Problem("RUN_MISSING", "no such run", str(run), do="check the path"))
-    return run
-
-
-def _open_run(run: Path) -> RunDir:
-    from calco.runs import RunDir
-
-    if not (_existing(run) / "config.yaml").exists():
-        raise CalcoError(
-            Problem("RUN_MISSING", "not a run folder", str(run), expected="config.yaml in it")
-        )
-    return RunDir(run)
-
-
 def _train(data: Path, config: Config, folder: RunDir, terminal: Terminal) -> None:
     from calco.pipeline import run
     from calco.training.budget import Clock
@@ -357,7 +365,7 @@ def _resume(out: Path | None, changed: list[str], terminal: Terminal) -> RunDir:
                 expected="-o RUN and no settings",
             )
         )
-    folder = _open_run(out)
+    folder = open_run(out)
     if folder.summary_json.exists():
         terminal.say(f"{out} is finished already; nothing to resume")
         return folder
@@ -384,14 +392,6 @@ def _finish(folder: RunDir, terminal: Terminal, as_json: bool) -> None:
     terminal.say(f"next      calco predict {folder.path} IMAGES -o traced/", "dim")
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
-
-
-def _dialect(name: str | None) -> RleDialect | None:
-    if name is None:
-        return None
-    from calco.formats.dialects import dialect
-
-    return dialect(name)
 
 
 if __name__ == "__main__":

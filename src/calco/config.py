@@ -88,6 +88,9 @@ class AuditConfig(Section):
     """Correlation of two images, shrunken and laid onto each other, above which they are called
     twins. On 546 microscope pictures and 12,558 altered copies, 0.8 finds 99.9 % with 99.9 %
     precision; 0.6 joins sparse pictures by chance, 0.9 misses up to every fifth cropped copy."""
+    alignment: bool = True
+    """Compare the edges of masks with those of their images, to find masks that are moved, turned,
+    exchanged or inverted."""
     max_foreground_fraction: Fraction = 0.9
     """Mean foreground share above which masks are suspected to be inverted."""
 
@@ -99,6 +102,9 @@ class SplitConfig(Section):
     """Share of samples for validation: stopping and tuning."""
     test: Annotated[float, Field(ge=0, lt=1)] = 0.15
     """Share of samples for the test part, read once."""
+    folds: Annotated[int, Field(ge=2, le=100)] | None = None
+    """Trainings, each validated on another part of what is not test; together they predict as one
+    model. Training and validation sub-folders are joined for it. None trains once."""
     seed: Seed = 0
     """Changes which groups go where; independent of the training seed so that runs compare."""
 
@@ -176,6 +182,9 @@ class FitConfig(Section):
     """Loader processes; 0 loads in the training process, right for cached data on few cores."""
     validation_share: Annotated[float, Field(gt=0, le=1)] = 0.06
     """Largest share of fit's time given to validation; epochs in between are not validated."""
+    preflight: bool = True
+    """Overfit one batch for a few seconds first, at most 1 % of the budget, and say so when even
+    that is not learnt."""
 
 
 class TuneConfig(Section):
@@ -185,15 +194,23 @@ class TuneConfig(Section):
     """False keeps threshold 0.5 and no clean-up."""
     min_area: bool = True
     """Try removing small objects."""
+    min_peak: bool = True
+    """Try removing objects that the network is nowhere sure of: what empty images are full of."""
     fill_holes: bool = True
     """Try filling small holes."""
+    flips: bool = True
+    """Try averaging over mirror images, when the budget can pay for it; prediction then takes four
+    times as long."""
 
 
 class EvaluateConfig(Section):
-    """How scores are summarised."""
+    """How masks are scored and scores summarised."""
 
     bootstrap: Annotated[int, Field(ge=100)] = 2000
     """Resamples of the group bootstrap behind every 95 % interval."""
+    tolerance_px: NonNegative = 2.0
+    """Pixels by which an outline may be off and still count as right in the NSD; choose what two
+    people who trace the same image would differ by."""
 
 
 class Config(Section):

@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from calco.config import Config, FitConfig, config_to_yaml, load_config, validate_config
 from calco.errors import CalcoError, Problem
-from calco.files import from_json, from_rows, read_csv, to_json, write_atomic, write_csv
+from calco.files import (
+    from_json,
+    from_rows,
+    read_csv,
+    sha256_of,
+    to_json,
+    without_nan,
+    write_atomic,
+    write_csv,
+)
 from calco.records import (
+    SCORE_DEFINITION,
     Assignment,
     Audit,
+    Box,
+    Calibration,
     Epoch,
     FileMask,
     FitResult,
     ImageScore,
+    LabelSuspicion,
     NetworkPlan,
     ObjectMasks,
     Plan,
     Postprocess,
+    Reference,
     Sample,
     SampleIndex,
     Scores,
     Split,
 )
+from calco.records.score_rows import SCORE_COLUMNS, score_fields, score_row
 from calco.strict_yaml import parse_yaml
 from calco.wording import name_some, place
 
@@ -54,6 +70,21 @@ class RunDir:
         return self.path / "last"
 
     @property
+    def out_of_fold(self) -> Path:
+        """Folder of probability images, each by the training that has not seen the image."""
+        return self.path / "out_of_fold"
+
+    @property
+    def suspicions_csv(self) -> Path:
+        """Masks that are probably wrong, the most suspicious first."""
+        return self.path / "label_suspicions.csv"
+
+    @property
+    def leak_json(self) -> Path:
+        """What a random split would have scored, once that was asked."""
+        return self.path / "leak.json"
+
+    @property
     def report_html(self) -> Path:
         """The page for people."""
         return self.path / "report.html"
@@ -67,6 +98,25 @@ class RunDir:
     def summary_json(self) -> Path:
         """The headline, for machines."""
         return self.path / "summary.json"
+
+    def fold(self, number: int, n_folds: int) -> RunDir:
+        """Return where one of the trainings leaves its weights: the run itself without folds."""
+        return RunDir(self.path / "folds" / str(number)) if n_folds > 1 else self
+
+    def members(self) -> tuple[RunDir, ...]:
+        """Return every folder with weights that predict together; the run itself without folds.
+
+        Of a run that was stopped these are the folds that have weights.
+        """
+        numbers = [int(p.name) for p in self.path.glob("folds/*") if p.name.isdecimal()]
+        found = [RunDir(self.path / "folds" / str(number)) for number in sorted(numbers)]
+        return tuple(member for member in found if member.weights.exists()) or (self,)
+
+    def model_sha256(self) -> str:
+        """Return a digest of all weights that predict; of one network it is its file's."""
+        digests = [sha256_of(member.weights) for member in self.members()]
+        joined = hashlib.sha256("".join(digests).encode()).hexdigest()
+        return digests[0] if len(digests) == 1 else joined
 
     def require_new(self) -> None:
         """Refuse a folder that already holds something: no run is ever written over.
@@ -92,22 +142,25 @@ class RunDir:
             CalcoError: When a living process already writes here.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = self.path / ".lock"
-        owner = _living_owner(lock)
-        if owner:
+        path = self.path / ".lock"
+        lock = FileLock(path, timeout=0)  # the system's own: gone with a process that is killed
+        try:
+            lock.acquire()
+        except Timeout:
             raise CalcoError(
                 Problem(
                     "RUN_LOCKED",
-                    f"process {owner} is writing here",
+                    "another process is writing here",
                     str(self.path),
-                    do="wait, or remove .lock when that process is not calco",
+                    do="wait until it ends, or choose another -o",
                 )
-            )
-        write_atomic(lock, str(os.getpid()))
+            ) from None
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            with suppress(PermissionError):  # Windows keeps the name of an open file
+                path.unlink(missing_ok=True)
+            lock.release()
 
     # --- one save and one load per record ----------------------------------------------------
 
@@ -223,6 +276,13 @@ class RunDir:
         """Read fit.json."""
         return from_json(FitResult, self._text("fit.json"), f"{self.path}/fit.json")
 
+    def finished_fit(self) -> FitResult | None:
+        """Read fit.json when a training came to its end here; None while there is more to do."""
+        if not (self.path / "fit.json").exists():
+            return None
+        result = self.load_fit()
+        return result if result.finished else None
+
     def save_postprocess(self, postprocess: Postprocess) -> Postprocess:
         """Write postprocess.json."""
         write_atomic(self.path / "postprocess.json", to_json(postprocess))
@@ -240,54 +300,55 @@ class RunDir:
         return params
 
     def save_scores(self, scores: Scores) -> Scores:
-        """Write scores.csv, one row per image."""
-        header = [
-            "id",
-            "group",
-            "subset",
-            "tp",
-            "fp",
-            "fn",
-            "tn",
-            "dice",
-            "iou",
-            "precision",
-            "recall",
-        ]
-        write_csv(self.path / "scores.csv", header, (_score_row(s) for s in scores.images))
+        """Write scores.csv, one row per image, and calibration.json where there is one."""
+        write_csv(self.path / "scores.csv", SCORE_COLUMNS, map(score_row, scores.images))
+        if scores.calibrations:
+            write_atomic(self.path / "calibration.json", to_json(scores.calibrations))
+        else:  # that of earlier scores would not belong to these
+            (self.path / "calibration.json").unlink(missing_ok=True)
         return scores
 
     def load_scores(self) -> tuple[ImageScore, ...]:
-        """Read scores.csv."""
+        """Read scores.csv; what an older one lacks is NaN or None."""
         path = self.path / "scores.csv"
-        return from_rows(ImageScore, [{**row, "counts": row} for row in read_csv(path)], path)
+        return from_rows(ImageScore, [score_fields(row) for row in read_csv(path)], path)
+
+    def load_calibrations(self) -> dict[str, Calibration]:
+        """Read calibration.json, one per subset; empty when no probabilities were scored."""
+        path = self.path / "calibration.json"
+        text = self._text(path.name) if path.exists() else "{}"
+        return from_json(dict[str, Calibration], text, str(path))
+
+    def load_suspicions(self) -> tuple[LabelSuspicion, ...]:
+        """Read label_suspicions.csv; empty while there is none."""
+        path = self.suspicions_csv
+        if not path.exists():
+            return ()
+        rows = [{**row, "box": _box(row)} for row in read_csv(path)]
+        return from_rows(LabelSuspicion, rows, path)
 
     def save_summary(
-        self, scores: Scores, fit: FitResult, otsu_dice: float, seconds_total: float
+        self, scores: Scores, fits: Sequence[FitResult], reference: Reference, seconds_total: float
     ) -> None:
         """Write summary.json: the keys that scripts outside the project read.
 
         Args:
             scores: One summary per subset.
-            fit: How training went.
-            otsu_dice: Mean test Dice of an Otsu threshold, the baseline to beat.
+            fits: How each training went.
+            reference: What the scores are compared with.
             seconds_total: Since the command started.
         """
-        subsets = {name: asdict(summary) for name, summary in scores.summaries.items()}
-        definition = (
-            "dice_mean: per-image Dice at original resolution, averaged over images;"
-            " both masks empty = 1, one empty = 0; intervals resample groups"
-        )
         tree = {
-            **subsets,
-            "baseline": {"otsu_dice_mean": otsu_dice},
-            "definition": definition,
-            "epochs": len(fit.history),
-            "best_epoch": fit.best_epoch,
-            "stopped_because": fit.stopped_because,
+            **{name: asdict(summary) for name, summary in scores.summaries.items()},
+            "baseline": {"otsu_dice_mean": reference.otsu_dice},
+            "tuning": {"nested_dice_mean": reference.nested_dice},
+            "definition": SCORE_DEFINITION,
+            "epochs": sum(len(fit.history) for fit in fits),
+            "best_epoch": fits[0].best_epoch if len(fits) == 1 else [f.best_epoch for f in fits],
+            "stopped_because": "; ".join(dict.fromkeys(fit.stopped_because for fit in fits)),
             "seconds_total": round(seconds_total, 1),
         }
-        write_atomic(self.summary_json, json.dumps(_null_nan(tree), indent=2) + "\n")
+        write_atomic(self.summary_json, json.dumps(without_nan(tree), indent=2) + "\n")
 
     def load_summary(self) -> dict[str, Any]:
         """Read summary.json."""
@@ -309,6 +370,12 @@ class RunDir:
             ) from None
 
 
+def _box(row: Mapping[str, str]) -> list[str] | None:
+    """Return the cells of a box; None where there is none."""
+    cells = [row.get(name, "") for name in Box._fields]
+    return cells if all(cells) else None
+
+
 def _refuse_unknown(tree: object, kind: type[Plan] | type[NetworkPlan], where: str) -> None:
     names = [f.name for f in fields(kind)]
     unknown = [str(name) for name in tree if name not in names] if isinstance(tree, dict) else []
@@ -316,42 +383,6 @@ def _refuse_unknown(tree: object, kind: type[Plan] | type[NetworkPlan], where: s
         near = difflib.get_close_matches(unknown[0], names, n=1)
         do = f"did you mean {near[0]}?" if near else "remove it"
         raise CalcoError(Problem("PLAN_KEY", "no such setting", where, unknown[0], do=do))
-
-
-def _living_owner(lock: Path) -> int:
-    """Return the other process that holds a lock, 0 when there is none or it is gone."""
-    try:
-        owner = max(0, int(lock.read_text()))
-    except (OSError, ValueError):
-        return 0
-    if owner in (0, os.getpid()):
-        return 0
-    try:
-        os.kill(owner, 0)  # raises when there is no such process
-    except PermissionError:  # it lives and is somebody else's
-        return owner
-    except (OSError, OverflowError):
-        return 0
-    return owner
-
-
-def _score_row(score: ImageScore) -> list[object]:
-    counts = score.counts
-    pixels = [counts.tp, counts.fp, counts.fn, counts.tn]
-    ratios = [score.dice, score.iou, score.precision, score.recall]
-    return [score.id, score.group, score.subset, *pixels, *ratios]
-
-
-def _null_nan(value: object) -> object:
-    match value:
-        case float() if math.isnan(value):
-            return None
-        case dict():
-            return {k: _null_nan(v) for k, v in value.items()}
-        case list() | tuple():
-            return [_null_nan(v) for v in value]
-        case _:
-            return value
 
 
 def _map_paths(index: SampleIndex, root: Path, change: Callable[[Path], Path]) -> SampleIndex:

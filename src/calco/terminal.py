@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from calco.errors import Problem
 from calco.records import (
+    SUBSETS,
     Audit,
     Epoch,
     FitResult,
@@ -22,9 +24,10 @@ from calco.records import (
     Scores,
     Split,
 )
+from calco.stages.audit import LINES_PER_KIND, report_lines
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
-SHOWN_PROBLEMS = 20
+PLACES_PER_KIND = 2  # of an audit's findings; calco audit and the report show more
 LOG_EVERY_S = 30.0  # a log file gets a line now and then instead of a bar
 
 
@@ -63,6 +66,17 @@ class Terminal:
         trace: TracebackType | None,
     ) -> None:
         self.bar.stop()
+
+    def problems(self, found: Sequence[Problem], places: int = LINES_PER_KIND) -> None:
+        """Print problems kind by kind; only errors when quiet.
+
+        Args:
+            found: Of an audit.
+            places: Named of each kind.
+        """
+        told = [p for p in found if self.verbosity >= 0 or p.severity == "error"]
+        for line in report_lines(told, places):
+            self.console.print(Text(line, style=STYLES.get(line.partition("[")[0], "")))
 
     def say(self, line: str, style: str = "") -> None:
         """Print one line unless asked to be quiet; markup in it is shown, not obeyed."""
@@ -104,8 +118,7 @@ class Terminal:
             case Audit():
                 self._audit(record)
             case Split():
-                parts = (f"{len(record.part(s))} {s}" for s in ("train", "validation", "test"))
-                self.say(f"split     {', '.join(parts)}; no group straddles")
+                self.say(f"split     {_parts(record)}; no group straddles")
             case Plan():
                 self._plan(record)
             case FitResult():
@@ -149,9 +162,8 @@ class Terminal:
             f" masks, {len(audit.twins)} groups of look-alikes"
         )
         if not audit.errors:  # errors end the run and are printed as its message
-            for problem in audit.problems[:SHOWN_PROBLEMS]:
-                if problem.severity == "warning" or self.verbosity > 0:
-                    self.problem(problem)
+            shown = [p for p in audit.problems if p.severity == "warning" or self.verbosity > 0]
+            self.problems(shown, PLACES_PER_KIND)
 
     def _plan(self, plan: Plan) -> None:
         net = plan.network
@@ -165,3 +177,11 @@ class Terminal:
         if self.verbosity > 0:
             for name, value, reason in plan.settings():
                 self.say(f"          {name} = {value}: {reason}", "dim")
+
+
+def _parts(split: Split) -> str:
+    """Say how many images each part has: ``70 train, 15 validation, 15 test``."""
+    if split.n_folds > 1:
+        pool = len(split.part("train")) + len(split.part("validation"))
+        return f"{pool} in {split.n_folds} folds, {len(split.part('test'))} test"
+    return ", ".join(f"{len(split.part(s))} {s}" for s in SUBSETS)

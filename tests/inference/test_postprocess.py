@@ -197,3 +197,36 @@ def test_accepts_views_that_are_not_contiguous() -> None:
     levels = np.random.default_rng(0).integers(0, 256, (20, 20), dtype=np.uint8)
     params = Postprocess(0.4, min_area_px=4, max_hole_px=4)
     assert np.array_equal(clean(levels.T, params), clean(levels, params).T)
+
+
+class TestDoubtfulObjects:
+    LEVELS = np.array(
+        [
+            [140, 0, 0, 140, 250],
+            [140, 0, 0, 0, 140],
+            [0, 0, 0, 0, 0],
+            [200, 0, 140, 201, 0],
+        ],
+        np.uint8,
+    )
+
+    @pytest.mark.parametrize(
+        ("min_peak", "kept"),
+        [
+            (0.0, [2, 3, 1, 2]),  # pixels of the four objects
+            (0.5, [2, 3, 1, 2]),  # not above the threshold: no object is that low
+            (0.6, [0, 3, 1, 2]),
+            (200 / 255, [0, 3, 0, 2]),  # strictly above
+            (0.9, [0, 3, 0, 0]),
+            (1.0, [0, 0, 0, 0]),
+        ],
+    )
+    def test_go_unless_one_pixel_exceeds_the_peak(self, min_peak: float, kept: list[int]) -> None:
+        mask = clean(self.LEVELS, Postprocess(0.5, min_peak=min_peak))
+        left, right = mask[:2, :1], mask[:2, 3:]
+        low_left, low_right = mask[3:, :1], mask[3:, 2:]
+        assert [int(part.sum()) for part in (left, right, low_left, low_right)] == kept
+
+    def test_size_and_peak_are_both_asked(self) -> None:
+        mask = clean(self.LEVELS, Postprocess(0.5, min_area_px=2, min_peak=0.6))
+        assert int(mask.sum()) == 5  # the single pixel is sure but small

@@ -102,6 +102,7 @@ def test_probabilities_have_the_size_and_range_they_should(size: tuple[int, int]
 def test_resizing_is_undone(size: tuple[int, int]) -> None:
     seen: list[tuple[int, ...]] = []
     predictor = _identity(resize_px=48)
+    assert isinstance(predictor.network, Segmenter)
     predictor.network.network.register_forward_hook(lambda _, x, __: seen.append(x[0].shape))
     image = np.zeros((*size, 1), np.uint8)
     image[size[0] // 2 :] = 255  # the lower half
@@ -317,3 +318,29 @@ def test_maps_collect_all_faults(tmp_path: Path) -> None:
     unreadable, unlabelled_fault = caught.value.problems
     assert unreadable.where.endswith("0_image.png")
     assert (unlabelled_fault.code, unlabelled_fault.where) == ("MASK_MISSING", "1")
+
+
+class _Leaning(nn.Module):
+    """Looks to the upper left only, so that mirror images differ."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = image[:, :1].float() / 64 - 2
+        return x + 0.5 * torch.roll(x, (1, 1), (2, 3))
+
+
+@pytest.mark.parametrize("resize_px", [None, 16])
+def test_flips_average_the_four_mirror_images(resize_px: int | None) -> None:
+    card = ModelCard(PLAN, ImageSpec(channels=3), resize_px)
+    plain = Predictor(_Leaning(), card, Postprocess())
+    image = np.random.default_rng(0).integers(0, 256, (9, 14, 3), np.uint8)
+    views = [
+        plain.prob(image),
+        plain.prob(image[::-1])[::-1],
+        plain.prob(image[:, ::-1])[:, ::-1],
+        plain.prob(image[::-1, ::-1])[::-1, ::-1],
+    ]
+    flipped = Predictor(_Leaning(), card, Postprocess(flips=True))
+    assert flipped.prob(image) == pytest.approx(np.mean(views, axis=0), abs=1e-6)
+    assert np.abs(views[0] - views[1]).max() > 0.1  # the views do differ
+    # and so the average has no preferred side
+    assert flipped.prob(image[::-1])[::-1] == pytest.approx(flipped.prob(image), abs=1e-6)

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -6,7 +7,7 @@ from torch import Tensor, nn
 
 from calco.config import NormName
 from calco.errors import CalcoError
-from calco.nets.build import Segmenter, build_network
+from calco.nets.build import Ensemble, Segmenter, build_network
 from calco.records import NetworkPlan
 
 TINY = NetworkPlan("unet", 3, (100.0, 110.0, 120.0), (50.0, 60.0, 70.0), width=4, depth=3)
@@ -106,3 +107,27 @@ def test_all_faults_of_a_plan_are_listed() -> None:
 def test_unknown_encoder_is_refused() -> None:
     with pytest.raises(CalcoError, match=r"os\.system"):
         build_network(replace(ENCODER, encoder="os.system"))
+
+
+class _Constant(nn.Module):
+    def __init__(self, logit: float) -> None:
+        super().__init__()
+        self.logit = logit
+
+    def forward(self, image: Tensor) -> Tensor:
+        return torch.full_like(image[:, :1], self.logit, dtype=torch.float32)
+
+
+def test_an_ensemble_averages_probabilities() -> None:
+    image = torch.zeros(2, 3, 4, 5, dtype=torch.uint8)
+    logits = Ensemble([_Constant(0.0), _Constant(2.0), _Constant(-1.0)])(image)
+    expected = (0.5 + 1 / (1 + math.exp(-2)) + 1 / (1 + math.exp(1))) / 3
+    assert logits.shape == (2, 1, 4, 5)
+    assert torch.sigmoid(logits).flatten().tolist() == pytest.approx([expected] * 40)
+
+
+def test_certain_members_stay_certain() -> None:
+    image = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    for logit, prob in ((200.0, 1.0), (-200.0, 0.0)):
+        ensemble = Ensemble([_Constant(logit), _Constant(logit)])
+        assert set(torch.sigmoid(ensemble(image)).flatten().tolist()) == {prob}

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 from calco.config import Config
 from calco.errors import CalcoError, Problem, StoppedError
@@ -18,12 +20,12 @@ from calco.records import FitResult, Plan
 from calco.runs import RunDir
 from calco.stages.audit import audit_samples
 from calco.stages.fit import Trainer, Watch, fit
-from calco.stages.loaders import build_loaders
+from calco.stages.loaders import build_loaders, read_samples
 from calco.stages.plan import make_plan
 from calco.stages.samples import index_samples
 from calco.stages.split import split_samples
 from calco.training.budget import Clock
-from calco.training.dataset import Loaders
+from calco.training.dataset import Decoded, Loaders
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def prepared(discs: Path, tiny_config: Config) -> tuple[Loaders, Plan]:
     plan = make_plan(audit, split, tiny_config)
     # dropout makes the random state matter on resume
     plan = replace(plan, network=replace(plan.network, dropout=0.2), epochs=3)
-    return build_loaders(split, plan, tiny_config), plan
+    return build_loaders(read_samples(split), split, plan, tiny_config), plan
 
 
 def run_fit(
@@ -147,6 +149,54 @@ def test_nan_that_stays_stops_with_the_setting_to_change(
         trainer.train_epoch(Watch())
 
 
+def test_fp16_overflow_lowers_the_loss_scale_and_training_goes_on(
+    prepared: tuple[Loaders, Plan],
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The processor emulates what a GPU does: a scale of 2**40 overflows half precision."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, backoff_factor=2.0**-15)
+    precision = MixedPrecision("16-mixed", "cpu", scaler)
+    fabric = Fabric(accelerator="cpu", devices=1, plugins=precision)
+    monkeypatch.setattr("calco.stages.fit.make_fabric", lambda *_: fabric)
+    loaders, plan = prepared
+    trainer = trainer_on((loaders, replace(plan, precision="fp16")), tiny_config, tmp_path)
+    before = {k: v.clone() for k, v in trainer.segmenter.named_parameters()}
+    batches = loaders.train.batches(1)
+    trainer._train_step(next(batches))
+    assert (trainer.step, trainer.bad_steps, scaler.get_scale()) == (0, 1, 2.0**25)
+    assert all(torch.equal(before[k], v) for k, v in trainer.segmenter.named_parameters())
+    for _ in range(3):
+        trainer._train_step(next(batches))
+    assert trainer.step >= 1
+    assert trainer.bad_steps == 0
+    assert not all(torch.equal(before[k], v) for k, v in trainer.segmenter.named_parameters())
+    assert trainer._state()["scaler"]["scale"] == scaler.get_scale()
+
+
+def test_the_gradient_norm_is_bounded_without_the_loss_scale(
+    prepared: tuple[Loaders, Plan],
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaders, plan = prepared
+    plan = replace(plan, clip_norm=1e-3)
+    norms = []
+    for precision in ("fp32", "fp16"):
+        scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+        plugins = {"fp32": None, "fp16": MixedPrecision("16-mixed", "cpu", scaler)}[precision]
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=plugins)
+        monkeypatch.setattr("calco.stages.fit.make_fabric", lambda *_, f=fabric: f)
+        trainer = trainer_on((loaders, plan), tiny_config, tmp_path)
+        monkeypatch.setattr(trainer.optimizer, "zero_grad", lambda **_: None)  # keep to look at
+        trainer._train_step(next(iter(loaders.train.batches(1))))
+        gradients = [p.grad for p in trainer.segmenter.parameters() if p.grad is not None]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+    assert norms == pytest.approx([1e-3, 1e-3], rel=1e-2)
+
+
 def test_patience_ends_training(
     prepared: tuple[Loaders, Plan], tiny_config: Config, tmp_path: Path
 ) -> None:
@@ -170,6 +220,58 @@ def test_the_budget_ends_training_in_time(
     assert result.history[-1].learning_rate < 0.2 * plan.learning_rate  # annealed on landing
 
 
+def test_a_learning_rate_that_is_too_high_is_named(
+    prepared: tuple[Loaders, Plan], tiny_config: Config, tmp_path: Path
+) -> None:
+    heard: list[Problem] = []
+    loaders, plan = prepared
+    plan = replace(plan, learning_rate=20.0, optimizer="sgd", clip_norm=1.0, ema=False, epochs=4)
+    plan = replace(plan, network=replace(plan.network, norm="none", dropout=0.0))
+    run_fit((loaders, plan), tiny_config, tmp_path, Watch(on_advice=heard.append))
+    found = {p.code: p.do for p in heard}
+    for code in ("COLLAPSE_FOREGROUND", "LOSS_RISING", "LOSS_FLAT"):
+        assert "lower fit.learning_rate (now 20)" in found[code]
+
+
+def test_settings_that_cannot_work_are_said_before_the_first_epoch(
+    prepared: tuple[Loaders, Plan], tiny_config: Config, tmp_path: Path
+) -> None:
+    heard: list[str] = []
+    loaders, plan = prepared
+    settings = tiny_config.fit.model_copy(update={"preflight": True})
+    config = tiny_config.model_copy(update={"fit": settings})
+    watch = Watch(
+        on_advice=lambda problem: heard.append(problem.code),
+        on_epoch=lambda epoch: heard.append(f"epoch {epoch.epoch}"),
+    )
+    run_fit((loaders, replace(plan, learning_rate=1e-12, epochs=1)), config, tmp_path / "a", watch)
+    assert heard == ["PREFLIGHT", "epoch 1"]
+    heard.clear()
+    run_fit((loaders, replace(plan, epochs=1)), config, tmp_path / "b", watch)
+    assert heard == ["epoch 1"]
+    run_fit((loaders, replace(plan, epochs=1)), tiny_config, tmp_path / "c")
+    names = ("b", "c")  # the rehearsal leaves no trace in the weights
+    assert len({sha256_of(RunDir(tmp_path / name).weights) for name in names}) == 1
+
+
+def test_a_validation_part_of_another_kind_is_named(
+    prepared: tuple[Loaders, Plan], tiny_config: Config, tmp_path: Path
+) -> None:
+    heard: list[Problem] = []
+    loaders, plan = prepared
+    bright = tuple(
+        Decoded(f"{i}", s.image // 4 + 190, s.mask) for i, s in enumerate(loaders.validation * 4)
+    )
+    mixed = (replace(loaders, validation=bright), replace(plan, epochs=1))
+    run_fit(mixed, tiny_config, tmp_path, Watch(on_advice=heard.append))
+    assert [p.code for p in heard] == ["VALIDATION_UNLIKE"]
+    assert "brightness" in heard[0].got
+    heard.clear()
+    same = (replace(loaders, validation=loaders.validation * 4), replace(plan, epochs=1))
+    run_fit(same, tiny_config, tmp_path / "control", Watch(on_advice=heard.append))
+    assert heard == []
+
+
 def test_collapse_is_said_aloud(
     prepared: tuple[Loaders, Plan], tiny_config: Config, tmp_path: Path
 ) -> None:
@@ -184,7 +286,8 @@ def test_collapse_is_said_aloud(
     while not trainer.stopped_because:
         trainer.train_epoch(watch)
         trainer.finish_epoch(watch)
-    assert [p.code for p in heard] == ["COLLAPSE_BACKGROUND"]
-    [advice] = trainer.result().advice  # the latest, for the report
+    assert {p.code for p in heard} == {"COLLAPSE_BACKGROUND", "LOSS_FLAT"}
+    advice = trainer.result().advice[0]  # the latest, for the report
+    assert advice.code == "COLLAPSE_BACKGROUND"
     assert "fit.learning_rate" in advice.do
     assert RunDir(tmp_path).weights.exists()

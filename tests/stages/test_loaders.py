@@ -10,7 +10,7 @@ import pytest
 from calco.config import Config
 from calco.errors import CalcoError
 from calco.stages.audit import audit_samples
-from calco.stages.loaders import build_loaders
+from calco.stages.loaders import build_loaders, read_samples
 from calco.stages.plan import make_plan
 from calco.stages.samples import index_samples
 from calco.stages.split import split_samples
@@ -25,7 +25,7 @@ def test_the_test_part_stays_closed(discs: Path, tiny_config: Config, tmp_path: 
     plan = make_plan(audit, split, tiny_config)
     for sample in split.part("test"):
         sample.image.unlink()  # nothing may look at it
-    loaders = build_loaders(split, plan, tiny_config)
+    loaders = build_loaders(read_samples(split), split, plan, tiny_config)
     assert set(loaders.train.ids) == {s.id for s in split.part("train")}
     assert [s.id for s in loaders.validation] == [s.id for s in split.part("validation")]
     assert loaders.pixel_ratio == pytest.approx(2.0)  # 3 validation and 3 test images
@@ -34,6 +34,22 @@ def test_the_test_part_stays_closed(discs: Path, tiny_config: Config, tmp_path: 
     for path in gone:
         path.unlink()
     with pytest.raises(CalcoError) as caught:
-        build_loaders(split, plan, tiny_config)
+        read_samples(split)
     assert len(caught.value.problems) == 2  # both at once
     assert gone[0].name in str(caught.value)
+
+
+def test_a_fold_trains_on_the_others(discs: Path, tiny_config: Config) -> None:
+    index = index_samples(discs, tiny_config.data)
+    audit = audit_samples(index, tiny_config.data, tiny_config.audit)
+    split = split_samples(audit, tiny_config.split.model_copy(update={"folds": 4}))
+    plan = make_plan(audit, split, tiny_config)
+    samples = read_samples(split)
+    pool = {s.id for s in split.part("train")}
+    for number in range(4):
+        loaders = build_loaders(samples, split, plan, tiny_config, number)
+        validation = {s.id for s in loaders.validation}
+        assert set(loaders.train.ids) == pool - validation
+        # its own and every later validation part, and the test part once per training
+        later, test = 4 - number, len(split.part("test"))
+        assert loaders.pixel_ratio == pytest.approx(later + 4 * test / len(validation))

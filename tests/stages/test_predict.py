@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from calco.errors import CalcoError
 from calco.files import read_csv, write_atomic
 from calco.images.io import read_image
 from calco.records import ImageSpec, Postprocess, Prediction
+from calco.runs import RunDir
 from calco.stages.predict import PredictOptions, mask_files, predict_files
 
 Gray = NDArray[np.uint8]
@@ -184,7 +184,10 @@ def test_one_bad_image_fails_alone_and_is_named(images: Path, tmp_path: Path) ->
 def test_the_manifest_has_every_input_once(images: Path, tmp_path: Path) -> None:
     predictions = predict_files(Identity(), [images], tmp_path / "out")
     rows = read_csv(tmp_path / "out/manifest.csv")
-    assert list(rows[0]) == ["id", "source", "status", "foreground_fraction", "seconds", "message"]
+    assert tuple(rows[0]) == outputs.MANIFEST_COLUMNS
+    assert [float(row["estimated_dice"]) for row in rows] == pytest.approx(
+        [p.estimated_dice for p in predictions], abs=1e-5, nan_ok=True
+    )
     assert [row["id"] for row in rows] == [p.id for p in predictions]
     assert rows[-1]["id"] == "sub/0009"
     assert rows[-1]["source"] == str(images / "sub/0009.png")
@@ -406,7 +409,7 @@ def test_a_hostile_journal_removes_nothing_outside(images: Path, tmp_path: Path)
     victim.write_bytes(b"precious")
     line = (
         '{"id": "ID", "size": 1, "mtime_ns": 1, "outputs": ["mask"],'
-        ' "foreground_fraction": 0, "seconds": 0}\n'
+        ' "foreground_fraction": 0, "estimated_dice": 1, "seconds": 0}\n'
     )
     with (out / outputs.JOURNAL).open("a") as journal:
         for name in ("../victim", str(tmp_path / "victim"), "x/../../victim"):
@@ -504,10 +507,9 @@ def test_a_linked_sub_folder_leads_nowhere_else(images: Path, tmp_path: Path) ->
 
 def test_two_predictions_into_one_folder_exclude_each_other(images: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    out.mkdir()
-    (out / ".lock").write_text(str(os.getppid()))
-    with pytest.raises(CalcoError, match="RUN_LOCKED"):
+    with RunDir(out).locked(), pytest.raises(CalcoError, match="RUN_LOCKED"):
         predict_files(Identity(), [images], out)
+    assert predict_files(Identity(), [images], out)
 
 
 def test_an_id_below_prob_does_not_meet_a_probability(tmp_path: Path) -> None:

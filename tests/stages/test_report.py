@@ -2,7 +2,9 @@ import base64
 import json
 import math
 import re
+import shutil
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,20 +14,25 @@ import pytest
 
 from calco.config import Config
 from calco.errors import Problem
-from calco.metrics.summary import score_image, summarise
+from calco.formats.run_files import read_run
+from calco.metrics.calibration import calibrate, count_levels
+from calco.metrics.summary import score_image, score_shapes, summarise
 from calco.records import (
     SUBSETS,
     Assignment,
     Audit,
+    Box,
     Epoch,
     FileMask,
     FitResult,
     ImageScore,
     ImageSpec,
+    LabelSuspicion,
     MaskCode,
     NetworkPlan,
     Plan,
     Postprocess,
+    Reference,
     Sample,
     SampleFacts,
     SampleIndex,
@@ -35,7 +42,8 @@ from calco.records import (
     Twins,
 )
 from calco.runs import RunDir
-from calco.stages.report import read_run, write_report
+from calco.stages.label_errors import write_suspicions
+from calco.stages.report import write_report
 
 HOSTILE = "<img src=x onerror=alert(1)>"  # a legal file name
 N_TRAIN, N_VALIDATION = 4, 5
@@ -152,6 +160,7 @@ def make_history(n: int = 9) -> tuple[Epoch, ...]:
 
 def make_scores(audit: Audit, split: Split, folder: Path) -> Scores:
     images: list[ImageScore] = []
+    levels: dict[str, list[np.ndarray]] = {}
     for number, given in enumerate(split.assignments):
         if given.subset != "train":
             pred = disc(number, shift=number % 7)
@@ -159,10 +168,18 @@ def make_scores(audit: Audit, split: Split, folder: Path) -> Scores:
                 folder / "predictions" / given.subset / f"{given.id}.png",
                 pred.astype(np.uint8) * 255,
             )
-            images.append(score_image(given.id, given.group, given.subset, pred, disc(number)))
+            pixels = score_image(given.id, given.group, given.subset, pred, disc(number))
+            images.append(score_shapes(pixels, pred, disc(number), tolerance_px=2))
+            soft = np.where(pred, 220, 30).astype(np.uint8)
+            levels.setdefault(given.subset, []).append(count_levels(soft, disc(number)))
     parts = {s: [i for i in images if i.subset == s] for s in ("validation", "test")}
-    summaries = {s: summarise(part, bootstrap=100) for s, part in parts.items() if part}
-    return Scores(tuple(images), summaries)
+    summaries = {
+        s: replace(summarise(part, bootstrap=100), nsd_tolerance_px=2.0)
+        for s, part in parts.items()
+        if part
+    }
+    calibrations = {s: calibrate(np.sum(part, axis=0)) for s, part in levels.items()}
+    return Scores(tuple(images), summaries, calibrations)
 
 
 def finish_run(folder: RunDir, root: Path, n_test: int = 12) -> RunDir:
@@ -186,9 +203,9 @@ def finish_run(folder: RunDir, root: Path, n_test: int = 12) -> RunDir:
     folder.save_plan(make_plan())
     folder.save_history(fit.history)
     folder.save_fit(fit)
-    folder.save_postprocess(Postprocess(0.45, 12, 0, "best of 19 thresholds on validation"))
+    folder.save_postprocess(Postprocess(0.45, 12, note="best of 19 thresholds on validation"))
     folder.save_scores(scores)
-    folder.save_summary(scores, fit, otsu_dice=0.321, seconds_total=31.0)
+    folder.save_summary(scores, [fit], Reference(otsu_dice=0.321), seconds_total=31.0)
     return folder
 
 
@@ -211,6 +228,64 @@ def test_page_states_the_headline_with_its_interval_counts_and_baseline(run: Run
     assert "Otsu's threshold, which needs no training: 0.321" in text
     assert "Definition. dice_mean: per-image Dice at original resolution" in text
     assert "tuned on, so optimistic" in text
+
+
+def test_page_tells_how_to_read_outlines_and_objects(run: RunDir) -> None:
+    page = page_of(run)
+    summary = run.load_summary()
+    test, validation = summary["test"], summary["validation"]
+    for label, field in (
+        ("NSD, 2 px", "nsd_mean"),
+        ("Boundary IoU", "boundary_iou_mean"),
+        ("Object F1", "object_f1_50_mean"),
+        ("Object F1, strict", "object_f1_75_mean"),
+        ("DSB 2018", "dsb2018_mean"),
+        ("TGS", "tgs_mean"),
+    ):
+        assert f"{label} {test[field]:.3f} {validation[field]:.3f} " in page.text
+    for label in ("HD95", "ASSD"):
+        field = f"{label.lower()}_px_mean"
+        assert f"{label} {test[field]:.1f} px {validation[field]:.1f} px" in page.text
+    assert "95 % of each outline lies within this distance of the other; 0 is perfect" in page.text
+    assert "Test: 12 true objects, 12 traced. Validation: 5 true objects, 5 traced." in page.text
+
+
+def test_page_counts_the_images_that_only_one_mask_is_empty_in(run: RunDir) -> None:
+    summary = run.load_summary()
+    summary["test"]["n_one_empty"] = 3
+    run.summary_json.write_text(json.dumps(summary))
+    assert "12 traced; in 3 images only one of the two masks is empty" in page_of(run).text
+
+
+def test_page_shows_what_probabilities_are_worth(run: RunDir) -> None:
+    page = page_of(run)
+    texts = [a.get("alt") for tag, a in page.tags if tag == "img"]
+    assert "Share of foreground against predicted probability" in texts
+    assert "Precision against recall over all thresholds" in texts
+    assert f"All {12 * SIZE[0] * SIZE[1]:,} pixels of the test part" in page.text
+
+
+def make_older(run: RunDir) -> None:
+    """Take away what runs before outlines, objects and calibration did not have."""
+    (run.path / "calibration.json").unlink()
+    path = run.path / "scores.csv"
+    rows = [line.split(",")[:11] for line in path.read_text().splitlines()]
+    path.write_text("\n".join(",".join(row) for row in rows) + "\n")
+    summary = run.load_summary()
+    for subset in ("test", "validation"):
+        kept = list(summary[subset])[: list(summary[subset]).index("n_one_empty")]
+        summary[subset] = {name: summary[subset][name] for name in kept}
+    run.summary_json.write_text(json.dumps(summary))
+
+
+def test_older_runs_are_shown_without_what_they_lack(run: RunDir) -> None:
+    make_older(run)
+    page = page_of(run)
+    assert f"Dice on the test part {run.load_summary()['test']['dice_mean']:.3f}" in page.text
+    assert "This run is not complete" not in page.text
+    assert "Outlines and objects" not in page.text
+    assert "Probabilities" not in page.text
+    assert sum((a.get("alt") or "").endswith("traced") for _, a in page.tags) == 10
 
 
 def test_page_tells_what_was_found_chosen_and_how_long_it_took(run: RunDir) -> None:
@@ -301,7 +376,8 @@ def test_an_empty_folder_yields_a_page_that_names_what_is_missing(tmp_path: Path
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-OPTIONAL = ["history.csv", "postprocess.json"]  # absent, they read as empty and as defaults
+# absent, they read as empty and as defaults
+OPTIONAL = ["history.csv", "postprocess.json", "calibration.json"]
 REMOVABLE = [
     "config.yaml",
     "manifest.json",
@@ -312,6 +388,7 @@ REMOVABLE = [
     "fit.json",
     "postprocess.json",
     "scores.csv",
+    "calibration.json",
     "summary.json",
 ]
 
@@ -344,9 +421,9 @@ def test_interrupted_run_marks_the_best_epoch_so_far(run: RunDir) -> None:
     for name in ("fit.json", "scores.csv", "summary.json"):
         (run.path / name).unlink()
     files = read_run(run)
-    assert files.fit is None
+    assert files.trainings[0].fit is None
     assert files.missing == ("the end of training", "the scores of the images", "the headline")
-    assert len(files.history or ()) == 9
+    assert len(files.trainings[0].history) == 9
     assert "Loss of training and validation over the epochs" in write_report(run).read_text()
 
 
@@ -368,3 +445,48 @@ def test_parts_are_listed_in_the_order_of_the_pipeline(run: RunDir) -> None:
         text.index(f"{subset} {n} {n}") for subset, n in zip(SUBSETS, (4, 5, 12), strict=True)
     ]
     assert places == sorted(places)
+
+
+def test_doubt_says_what_a_person_could_gain(run: RunDir) -> None:
+    assert "went to a person" not in page_of(run).text  # these scores have no estimate
+    scores = run.load_scores()
+    guessed = tuple(replace(s, estimated_dice=s.dice**2) for s in scores)  # the same ranks
+    run.save_scores(Scores(guessed, {}))
+    text = page_of(run).text
+    tested = sorted(s.dice for s in scores if s.subset == "test")
+    n_sent = max(1, round(0.1 * len(tested)))
+    assert "correlation of 1.000" in text
+    assert f"instead of {sum(tested) / len(tested):.3f}" in text
+    assert f"would be {sum(tested[n_sent:]) / (len(tested) - n_sent):.3f}" in text
+
+
+def test_every_fold_has_its_curves_and_its_end(run: RunDir) -> None:
+    for number in range(3):
+        fold = run.fold(number, 3)
+        fold.path.mkdir(parents=True)
+        for name in ("history.csv", "fit.json"):
+            shutil.copy(run.path / name, fold.path / name)
+        fold.weights.write_bytes(b"")
+    for name in ("history.csv", "fit.json"):
+        (run.path / name).unlink()
+    page = page_of(run)
+    assert page.text.count("the weights of epoch") == 3
+    assert "Fold 3: 9 epochs" in page.text
+    assert write_report(run).read_text().count("Loss of training and validation") == 3
+    assert run.fold(2, 3).curves_png.exists()
+    assert not read_run(run).missing
+
+
+def test_masks_to_check_are_shown_with_their_kind_and_place(run: RunDir) -> None:
+    assert "Masks to check" not in page_of(run).text
+    shown = next(s for s in run.load_scores() if s.subset == "test")
+    found = (
+        LabelSuspicion(shown.id, "extra object", 9.0, 0.5, 0.9, "nothing here", Box(3, 4, 5, 6)),
+        LabelSuspicion("gone", "shifted", 4.0, 0.5, 0.9, "moved"),
+    )
+    write_suspicions(found, run.suspicions_csv)
+    assert run.load_suspicions() == found
+    page = page_of(run)
+    assert "extra object" in page.text
+    assert "at row 3, column 4" in page.text
+    assert "shifted" not in page.text  # no picture of it was scored

@@ -14,7 +14,7 @@ from calco.inference.postprocess import clean, label_objects
 from calco.metrics.summary import score_image
 from calco.records import Postprocess
 from calco.stages import tune
-from calco.stages.tune import tune_postprocess
+from calco.stages.tune import nested_dice, tune_mirrored, tune_postprocess
 
 ALL = TuneConfig()
 
@@ -117,6 +117,18 @@ def test_gains_are_those_of_the_clean_up_itself() -> None:
                 assert base + gains[row, column] == pytest.approx(mean_dice([m], params))
 
 
+def test_peak_gains_are_those_of_the_clean_up_itself() -> None:
+    maps = planted(5, object_prob=0.6, noise=0.12, empty_share=0.4, n_spots=3)
+    for m in maps:
+        gains = tune._peak_gains(m, np.array([100, 127]), min_area_px=4)
+        for column, cut in enumerate((100, 127)):
+            params = Postprocess((cut + 0.5) / 255, min_area_px=4)
+            base = mean_dice([m], params)
+            for row, peak in enumerate(tune.PEAKS):
+                cleaner = replace(params, min_peak=tune._threshold(int(peak)) if peak else 0.0)
+                assert base + gains[row, column] == pytest.approx(mean_dice([m], cleaner))
+
+
 def test_hole_scores_are_those_of_the_clean_up_itself() -> None:
     maps = with_holes(planted(5, object_prob=0.6, noise=0.12, n_spots=3))
     limits = np.array([0, 1, 4, 8, 9, 10, 40])
@@ -174,6 +186,43 @@ class TestSmallObjects:
     def test_limit_is_unknown_when_nothing_is_true(self) -> None:
         maps = planted(10, empty_share=1.0, n_spots=2)
         assert tune_postprocess(maps, ALL).min_area_px == 0
+
+
+class TestDoubtfulObjects:
+    @staticmethod
+    def mostly_empty(n: int = 60, seed: int = 0) -> list[ProbMap]:
+        """Objects that peak in their middle; false ones are as large but never as sure."""
+        maps = []
+        for i, m in enumerate(planted(n, seed=seed, empty_share=0.7)):
+            soft = cv2.distanceTransform(m.true.astype(np.uint8), cv2.DIST_L2, 5)  # (H, W)
+            prob = np.where(m.true, 0.45 + 0.08 * soft, 0.02).clip(0, 0.98)
+            false = np.zeros(m.true.shape, np.uint8)
+            cv2.circle(false, (12, 12 + i % 40), 8, 1, -1)
+            prob = np.where((false > 0) & ~m.true, np.maximum(prob, 0.7), prob)
+            maps.append(replace(m, levels=np.rint(255 * prob).astype(np.uint8)))
+        return maps
+
+    def test_are_told_by_their_peak_where_size_cannot(self) -> None:
+        maps = self.mostly_empty()
+        tuned = tune_postprocess(maps, ALL)
+        without = tune_postprocess(maps, TuneConfig(min_peak=False))
+        assert 0.7 < tuned.min_peak < 0.97
+        assert tuned.threshold < 0.7  # the objects keep their whole outline
+        assert mean_dice(maps, tuned) > mean_dice(maps, without) + 0.05
+        fresh = self.mostly_empty(seed=1)
+        assert mean_dice(fresh, tuned) > mean_dice(fresh, without) + 0.05
+
+    def test_stay_without_any(self) -> None:
+        assert tune_postprocess(planted(40, object_prob=0.8), ALL).min_peak == 0
+
+    def test_stay_when_nothing_is_true(self) -> None:
+        assert tune_postprocess(planted(10, empty_share=1.0, n_spots=2), ALL).min_peak == 0
+
+    def test_a_lucky_image_is_no_reason(self) -> None:
+        maps = planted(60)
+        maps[0] = replace(maps[0], levels=maps[0].levels.copy())
+        maps[0].levels[2:30, 2:8] = 160  # one doubtful object in one of sixty images
+        assert tune_postprocess(maps, TuneConfig(min_area=False)).min_peak == 0
 
 
 def with_holes(maps: list[ProbMap]) -> list[ProbMap]:
@@ -281,3 +330,50 @@ def test_82_images_of_512_px_take_seconds() -> None:
     start = time.process_time()
     tune_postprocess(maps, ALL)
     assert time.process_time() - start < 15  # about 2 s on a free core
+
+
+# --- nested
+
+
+def test_nested_tuning_is_plain_tuning_where_folds_agree() -> None:
+    folds = [planted(8, seed=s, object_prob=0.4, n_spots=3) for s in range(3)]
+    together = [m for fold in folds for m in fold]
+    tuned = mean_dice(together, tune_postprocess(together, ALL))
+    assert nested_dice(folds, ALL) == pytest.approx(tuned, abs=0.002)
+
+
+def test_nested_tuning_shows_what_does_not_carry_over() -> None:
+    # one fold needs a threshold below 0.3, which the other two know nothing of
+    odd = planted(8, seed=1, object_prob=0.3)
+    usual = [planted(8, seed=s, object_prob=0.95, ground_prob=0.6) for s in (2, 3)]
+    nested = nested_dice([odd, *usual], ALL)
+    on_odd = mean_dice(odd, tune_postprocess([*usual[0], *usual[1]], ALL))
+    on_usual = [
+        mean_dice(fold, tune_postprocess([*odd, *other], ALL))
+        for fold, other in (usual, usual[::-1])
+    ]
+    assert on_odd < 0.1
+    assert nested == pytest.approx(np.mean([on_odd, *on_usual]))
+
+
+def test_a_single_fold_has_no_others() -> None:
+    assert np.isnan(nested_dice([planted(4)], ALL))
+
+
+# --- mirror images
+
+
+def test_mirror_images_are_used_when_they_help() -> None:
+    plain, mirrored = planted(noise=0.3, object_prob=0.7), planted(noise=0.1, object_prob=0.7)
+    tuned = tune_mirrored(plain, mirrored, ALL)
+    assert tuned.flips
+    assert replace(tuned, flips=False, note="") == replace(tune_postprocess(mirrored, ALL), note="")
+    assert tuned.note.endswith(f"with mirror images {mean_dice(mirrored, tuned):.3f}")
+
+
+def test_mirror_images_are_not_used_when_they_gain_nothing() -> None:
+    maps = planted(noise=0.1, object_prob=0.7)
+    tuned = tune_mirrored(maps, maps, ALL)
+    assert not tuned.flips
+    assert replace(tuned, note="") == replace(tune_postprocess(maps, ALL), note="")
+    assert tuned.note.endswith("not used")

@@ -29,6 +29,17 @@ def test_fit_ends_before_what_must_follow() -> None:
     assert clock.fit_left_s == pytest.approx(600 - after - 100, abs=0.1)
 
 
+def test_mirror_images_are_paid_for_where_they_are_cheap() -> None:
+    clock = clock_at(0.0, 1000.0)
+    clock.reserve_for(validation_s=10.0, pixel_ratio=2.0)  # 28 s with safety, 140 s mirrored
+    assert clock.mirrors
+    assert clock.reserve_s == pytest.approx(5 * budget.SAFETY * 20 + budget.FIXED_RESERVE_S)
+    clock.reserve_for(validation_s=20.0, pixel_ratio=2.0)  # 280 s mirrored: over a fifth
+    assert not clock.mirrors
+    assert clock.reserve_s == pytest.approx(budget.SAFETY * 40 + budget.FIXED_RESERVE_S)
+    assert clock_at(0.0, None).mirrors
+
+
 def test_reserve_never_takes_more_than_half() -> None:
     clock = clock_at(0.0, 60.0)
     clock.reserve_for(validation_s=500.0, pixel_ratio=2.0)
@@ -42,3 +53,23 @@ def test_progress_goes_from_zero_to_one_over_fit() -> None:
     assert clock.progress(began_s=30.0) == pytest.approx(0.5, abs=0.01)  # 30 of 60 s
     assert clock_at(99.0, 100.0).progress(began_s=10.0) == 1.0
     assert clock_at(99.0, 100.0).progress(began_s=99.0) == 1.0  # no time at all
+
+
+def test_folds_share_the_time_left() -> None:
+    clock = clock_at(100.0, 600.0)
+    clock.reserve_s = 50.0
+    clock.begin_fold(folds_left=5)  # 450 s for five
+    assert clock.fit_left_s == pytest.approx(90, abs=0.1)
+    clock.started -= 100  # the first took a little longer
+    assert clock.fit_left_s == pytest.approx(-10, abs=0.1)
+    clock.begin_fold(folds_left=4)  # 350 s for four
+    assert clock.fit_left_s == pytest.approx(87.5, abs=0.1)
+    assert clock.progress(clock.elapsed_s) == pytest.approx(0.0, abs=0.01)
+    clock.begin_fold(folds_left=1)
+    assert clock.fit_left_s == pytest.approx(350, abs=0.1)
+
+
+def test_time_of_an_earlier_part_counts() -> None:
+    clock = clock_at(10.0, 100.0)
+    clock.earlier_s = 40.0
+    assert clock.elapsed_s == pytest.approx(50, abs=0.1)

@@ -1,10 +1,14 @@
 """Each way of failing is provoked; each healthy counterpart stays silent."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 
 from calco.config import LossName, Precision
 from calco.records import NetworkPlan, Plan
-from calco.training.diagnose import collapsed, diverging, not_finite
+from calco.training.dataset import Decoded
+from calco.training.diagnose import collapsed, diverging, not_finite, not_learning, unlike
 from calco.training.validate import NOT_VALIDATED, Validation
 
 
@@ -62,3 +66,64 @@ def test_nan_names_precision_first() -> None:
     problem = not_finite(7, ("a", "b"), plan())
     assert "fit.learning_rate" in problem.do
     assert problem.where == "a, b"
+
+
+def test_predicting_everything_is_a_collapse_too() -> None:
+    problem = collapsed(validation(0.99, 0.1), plan(), 500)
+    assert problem is not None
+    assert problem.code == "COLLAPSE_FOREGROUND"
+    assert "fit.learning_rate" in problem.do
+    assert collapsed(validation(0.99, 0.97), plan(), 500) is None  # masks are that full
+
+
+@pytest.mark.parametrize(
+    ("loss", "step", "remedy"),
+    [
+        (1.5, 500, "lower fit.learning_rate"),
+        (0.9, 500, "raise fit.learning_rate"),
+        (0.5, 500, None),  # it learns
+        (0.9, 20, None),  # too early to tell
+        (float("nan"), 500, None),
+    ],
+)
+def test_a_loss_that_stays_where_it_was(loss: float, step: int, remedy: str | None) -> None:
+    problem = not_learning(0.9, loss, step, plan())
+    assert (problem is None) == (remedy is None)
+    assert remedy is None or (problem is not None and remedy in problem.do)
+
+
+# --- parts
+
+
+def images(n: int, seed: int, level: float = 90.0, share: float = 0.2) -> list[Decoded]:
+    rng = np.random.default_rng(seed)
+    decoded = []
+    for i in range(n):
+        brightness = level + rng.normal(0, 25)
+        image = rng.normal(brightness, 20, (40, 40, 1)).clip(0, 255).astype(np.uint8)
+        mask = (rng.random((40, 40)) < share * rng.uniform(0.5, 1.5)).astype(np.uint8)
+        decoded.append(Decoded(f"{seed} {i}", image, mask))
+    return decoded
+
+
+def test_parts_of_one_kind_are_alike() -> None:
+    """Negative control: of 40 random divisions none is called unlike."""
+    assert not any(unlike(images(60, seed), images(15, 1000 + seed)) for seed in range(40))
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (images(15, 1, level=190.0), "brightness"),
+        (images(15, 1, share=0.7), "foreground share"),
+    ],
+)
+def test_a_validation_part_of_another_kind_is_named(other: Sequence[Decoded], named: str) -> None:
+    problem = unlike(images(60, 2), other)
+    assert problem is not None
+    assert problem.code == "VALIDATION_UNLIKE"
+    assert named in problem.got
+
+
+def test_a_few_images_prove_nothing() -> None:
+    assert unlike(images(60, 2), images(2, 1, level=190.0)) is None

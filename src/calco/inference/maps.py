@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from calco.errors import CalcoError, Problem
+from calco.files import write_atomic
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,3 +50,21 @@ class ProbMap:
                     do="predict at the original resolution",
                 )
             )
+
+
+def save_levels(maps: Sequence[ProbMap], root: Path) -> None:
+    """Write each map as ``<root>/<id>.png``, grey, 255 is certain foreground.
+
+    Raises:
+        CalcoError: When an id would leave the folder.
+    """
+    for m in maps:
+        path = root / f"{m.id}.png"
+        if not path.resolve().is_relative_to(root.resolve()):
+            do = "rename the image"
+            raise CalcoError(
+                Problem("ID_UNSAFE", "the id leaves its folder", got=repr(m.id), do=do)
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _, png = cv2.imencode(".png", m.levels)
+        write_atomic(path, png.tobytes())

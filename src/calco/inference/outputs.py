@@ -23,7 +23,15 @@ from calco.wording import name_some
 JOURNAL = ".predict.jsonl"
 LOCK = ".lock"
 MANIFEST = "manifest.csv"
-MANIFEST_COLUMNS = ("id", "source", "status", "foreground_fraction", "seconds", "message")
+MANIFEST_COLUMNS = (
+    "id",
+    "source",
+    "status",
+    "foreground_fraction",
+    "seconds",
+    "message",
+    "estimated_dice",
+)
 Output = Literal["mask", "prob", "overlay"]
 _TARGETS: Mapping[Output, tuple[str, str]] = {  # sub-folder and ending of each output
     "mask": ("", ".png"),
@@ -44,6 +52,7 @@ class DoneImage:
         mtime_ns: Modification time of the source.
         outputs: What was written.
         foreground_fraction: Share of mask pixels.
+        estimated_dice: What the mask would probably get.
         seconds: Wall time of the image.
     """
 
@@ -52,6 +61,7 @@ class DoneImage:
     mtime_ns: int
     outputs: tuple[Output, ...]
     foreground_fraction: float
+    estimated_dice: float
     seconds: float
 
 
@@ -139,7 +149,7 @@ class OutputFolder:
     def write_manifest(self, predictions: Iterable[Prediction]) -> None:
         """Write manifest.csv: what became of every input."""
         rows = [
-            (p.id, str(p.source), p.status, p.foreground_fraction, p.seconds, p.message)
+            [str(getattr(p, c)) if c == "source" else getattr(p, c) for c in MANIFEST_COLUMNS]
             for p in predictions
         ]
         write_csv(self.path / MANIFEST, MANIFEST_COLUMNS, rows)

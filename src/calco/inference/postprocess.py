@@ -1,4 +1,4 @@
-"""From probability to mask: threshold, drop small objects, fill small holes."""
+"""From probability to mask: threshold, drop small and doubtful objects, fill small holes."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ def clean(prob: NDArray[np.float32] | NDArray[np.uint8], params: Postprocess) ->
     Args:
         prob: (H, W) probabilities: float32 in [0, 1] or their uint8 levels.
         params: ``level > threshold * 255`` is foreground; 8-connected objects smaller than
-            ``min_area_px`` go; 4-connected holes of up to ``max_hole_px`` are filled, unless they
-            touch the border, where their true size is unknown.
+            ``min_area_px`` go, and those without a ``level > min_peak * 255``; 4-connected holes
+            of up to ``max_hole_px`` are filled, unless they touch the border, where their true
+            size is unknown.
 
     Returns:
         (H, W) bool.
@@ -49,9 +50,11 @@ def clean(prob: NDArray[np.float32] | NDArray[np.uint8], params: Postprocess) ->
     levels = prob if prob.dtype == np.uint8 else to_levels(prob.astype(np.float32, copy=False))
     # an integer bound keeps the comparison in uint8, several times faster than in float
     mask: NDArray[np.bool_] = levels > math.floor(params.threshold * 255)
-    if params.min_area_px > 1:
+    if params.min_area_px > 1 or params.min_peak > params.threshold:
         labels, areas = label_objects(mask)
-        mask = (areas >= params.min_area_px)[labels]
+        certain = np.zeros(len(areas), bool)
+        certain[labels[levels > math.floor(params.min_peak * 255)]] = True
+        mask = (certain & (areas >= max(params.min_area_px, 1)))[labels]
     if params.max_hole_px > 0:
         labels, areas = label_holes(mask)
         mask = mask | (areas <= params.max_hole_px)[labels]

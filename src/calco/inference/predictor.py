@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from calco.errors import CalcoError, Problem
 from calco.formats.truth import read_sample
@@ -18,13 +19,14 @@ from calco.images.tiles import Window, blend, windows
 from calco.inference.device import choose_device
 from calco.inference.maps import ProbMap
 from calco.inference.postprocess import clean, to_levels
-from calco.nets.build import Segmenter
+from calco.nets.build import Ensemble
 from calco.nets.checkpoint import ModelCard, load_model
 from calco.records import ImageSpec, Postprocess, SampleIndex
 from calco.runs import RunDir
 
 WHOLE_PX = 2048 * 2048
 """Largest image run in one piece; the default U-Net needs about 5 GB for it."""
+MIRRORS = ((1, 1), (1, -1), (-1, 1), (-1, -1))  # steps along rows and columns
 TILE_PX = 1024
 TILE_OVERLAP_PX = 256
 """Where two tiles meet, both have 128 px of context; the classic U-Net looks 94 px far."""
@@ -41,7 +43,7 @@ class Predictor:
     network is moved to the device and put into evaluation mode.
 
     Args:
-        network: As ``load_model`` returns it.
+        network: Images (1, C, H, W) uint8 to logits (1, 1, H, W), of any H and W.
         card: How images are read and resized.
         params: From probability to mask.
         device: ``auto`` takes a GPU when there is one.
@@ -51,7 +53,7 @@ class Predictor:
     """
 
     def __init__(
-        self, network: Segmenter, card: ModelCard, params: Postprocess, device: str = "cpu"
+        self, network: nn.Module, card: ModelCard, params: Postprocess, device: str = "cpu"
     ) -> None:
         self.device = choose_device(device)
         self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
@@ -63,15 +65,30 @@ class Predictor:
         """Load the best model of a run and the clean-up tuned for it; runs no code from its files.
 
         Args:
-            run: Run folder, or a weights file with its seal beside it.
+            run: Run folder, whose folds predict as one, or a weights file with its seal beside it.
             device: ``auto``, ``cpu`` or ``cuda``.
 
         Raises:
-            CalcoError: When the model is missing, damaged or not calco's.
+            CalcoError: When the model is missing, damaged or not calco's, or folds do not match.
         """
-        weights = RunDir(run).weights if run.is_dir() else run
-        network, card = load_model(weights)
-        return cls(network, card, RunDir(weights.parent).load_postprocess(), device)
+        folder = RunDir(run if run.is_dir() else run.parent)
+        weights = [member.weights for member in folder.members()] if run.is_dir() else [run]
+        models = [load_model(path) for path in weights]
+        card = models[0][1]
+        for path, (_, other) in zip(weights, models, strict=True):
+            if other != card:
+                raise CalcoError(
+                    Problem(
+                        "RUN_FILE",
+                        "the folds of this run are different networks",
+                        str(path),
+                        expected=f"a network like {weights[0]}",
+                        do="restore it or train again",
+                    )
+                )
+        members = [network for network, _ in models]
+        network = members[0] if len(members) == 1 else Ensemble(members)
+        return cls(network, card, folder.load_postprocess(), device)
 
     @property
     def spec(self) -> ImageSpec:
@@ -92,14 +109,13 @@ class Predictor:
             CalcoError: When its shape, channels or depth cannot be converted.
         """
         pixels = self._as_input(image)  # (H, W, C) uint8
-        height, width = pixels.shape[:2]
-        side = self.card.resize_px
-        if side is None:
-            return self._prob_at_scale(pixels)
-        no_mask = np.zeros((height, width), np.uint8)
-        prob = self._prob_at_scale(resized(pixels, no_mask, side)[0])  # (side, side)
-        back: FloatMap = cv2.resize(prob, (width, height), interpolation=cv2.INTER_LINEAR)
-        return back
+        if not self.params.flips:
+            return self._prob_of(pixels)
+        total = np.zeros(pixels.shape[:2], np.float32)
+        for rows, cols in MIRRORS:
+            mirrored = np.ascontiguousarray(pixels[::rows, ::cols])
+            total += self._prob_of(mirrored)[::rows, ::cols]
+        return total / np.float32(len(MIRRORS))
 
     def mask(self, image: NDArray[np.generic]) -> Mask:
         """Return the foreground, cleaned up as tuned on validation.
@@ -124,6 +140,17 @@ class Predictor:
         if isinstance(source, np.ndarray):
             return self.mask(source)
         return self.mask(read_image(Path(source), self.spec))
+
+    def _prob_of(self, pixels: Image) -> FloatMap:
+        """Return probabilities at the image's size, by way of the card's size if it has one."""
+        height, width = pixels.shape[:2]
+        side = self.card.resize_px
+        if side is None:
+            return self._prob_at_scale(pixels)
+        no_mask = np.zeros((height, width), np.uint8)
+        prob = self._prob_at_scale(resized(pixels, no_mask, side)[0])  # (side, side)
+        back: FloatMap = cv2.resize(prob, (width, height), interpolation=cv2.INTER_LINEAR)
+        return back
 
     def _as_input(self, image: NDArray[np.generic]) -> Image:
         if image.ndim not in (2, 3) or 0 in image.shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 import torch
@@ -12,6 +13,33 @@ from calco.errors import CalcoError, Problem
 from calco.nets.encoders import EncoderUNet
 from calco.nets.unet import UNet
 from calco.records import NetworkPlan
+
+
+class Ensemble(nn.Module):
+    """Several networks that predict as one: the logit of their mean probability.
+
+    Args:
+        members: Alike in what they take; at least one.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return one logit per pixel, members one after the other: memory stays that of one.
+
+        Args:
+            image: As for the members.
+
+        Returns:
+            (B, 1, H, W) float32 logits; infinite where all members are certain.
+        """
+        first, *others = self.members
+        prob = torch.sigmoid(first(image).float())  # (B, 1, H, W)
+        for member in others:
+            prob += torch.sigmoid(member(image).float())
+        return torch.logit(prob / len(self.members))
 
 
 class Segmenter(nn.Module):

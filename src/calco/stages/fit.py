@@ -7,26 +7,26 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import torch
-from torch import nn
 
 from calco.config import Config
 from calco.errors import CalcoError, Problem, StoppedError
 from calco.inference.predictor import Predictor
 from calco.nets.build import Segmenter, build_network
 from calco.nets.checkpoint import ModelCard, load_state, save_model, save_state
-from calco.records import Epoch, FitResult, Plan, Postprocess
+from calco.records import STOPPED_BY, Epoch, FitResult, Plan, Postprocess
 from calco.runs import RunDir
 from calco.training.budget import Clock
 from calco.training.dataset import Batch, Loaders
 from calco.training.device import make_fabric
-from calco.training.diagnose import collapsed, diverging, not_finite
+from calco.training.diagnose import collapsed, diverging, not_finite, not_learning, unlike
 from calco.training.history import Monitor
-from calco.training.losses import make_loss
+from calco.training.losses import crop_dice, make_loss
 from calco.training.optim import AveragedWeights, learning_rate_factor, make_optimizer
+from calco.training.preflight import preflight
 from calco.training.signals import StopRequest, stop_on_signals
 from calco.training.validate import (
     NOT_VALIDATED,
@@ -36,8 +36,8 @@ from calco.training.validate import (
     validate,
 )
 
+FIRST_STEPS = 5  # whose mean loss is where training began
 MAX_BAD_STEPS = 10  # NaN once is a bad batch, ten times in a row a broken training
-STOPPED_BY = "stopped by "
 SAVE_EVERY_S = 60.0  # work lost to a kill, at most
 PROBE_EVERY_S = 15.0  # between measurements of what tuning and test will take
 VALIDATION_SLICE = 0.03  # of fit's time for one validation; larger parts are validated by sample
@@ -91,6 +91,8 @@ def fit(
     with stop_on_signals() as stop:
         trainer = Trainer(loaders, plan, config, folder, clock, stop)
         trainer.resume()
+        trainer.advise(unlike(loaders.train.samples, loaders.validation), watch)
+        trainer.advise(trainer.rehearse(), watch)
         while not trainer.stopped_because:
             trainer.train_epoch(watch)
             trainer.finish_epoch(watch)
@@ -128,6 +130,8 @@ class Trainer:
         self.monitor = Monitor(config.fit.monitor, config.fit.patience, config.fit.min_delta)
         self.history: list[Epoch] = []
         self.advice: dict[str, Problem] = {}
+        self.told: set[str] = set()
+        self.first_losses: list[float] = []
         self.step = self.batches_done = self.bad_steps = 0
         self.loss_sum = self.dice_sum = self.samples_seen = 0.0
         self.stepping_s = self.validating_s = 0.0
@@ -140,6 +144,14 @@ class Trainer:
         allowance_s = VALIDATION_SLICE * clock.fit_left_s
         self.validated = affordable(loaders.validation, per_px_s, allowance_s)
         self._probe()
+
+    def rehearse(self) -> Problem | None:
+        """Overfit one batch on a copy of the network, before the first step."""
+        if self.step or not self.config.fit.preflight:
+            return None
+        batch = next(self.loaders.train.batches(1))
+        images, masks, _ = (self.fabric.to_device(part) for part in batch)
+        return preflight(self.segmenter, (images, masks), self.loss_of, self.plan)
 
     # --- train ---------------------------------------------------------------------------------
 
@@ -164,27 +176,37 @@ class Trainer:
             group["lr"] = rate
 
         logits = self.network(images)  # (B, 1, H, W)
-        losses = self.loss_of(logits, masks.float())  # (B,)
-        loss = losses.mean()
+        loss = self.loss_of(logits, masks.float()).mean()  # over (B,)
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip_norm or math.inf)
-        value = loss.item()
-        if not (math.isfinite(value) and torch.isfinite(norm)):
+        value, norm = loss.item(), self._clip_gradients()
+        if not (math.isfinite(value) and math.isfinite(norm)):
             self._skip_step(numbers)
             return value
         self.optimizer.step()
         self.step += 1
         self.bad_steps = 0
+        if len(self.first_losses) < FIRST_STEPS:
+            self.first_losses.append(value)
         if self.averaged:
             self.averaged.update(self.segmenter, self.step)
 
         self.loss_sum += value * len(images)
-        self.dice_sum += float(_crop_dice(logits.detach(), masks).sum())
+        self.dice_sum += float(crop_dice(logits.detach(), masks).sum())
         self.samples_seen += len(images)
         return value
 
+    def _clip_gradients(self) -> float:
+        """Bound the gradients' norm, fp16's loss scale taken out, and return what it was."""
+        limit = self.plan.clip_norm or math.inf
+        norm = self.fabric.clip_gradients(
+            self.network, self.optimizer, max_norm=limit, error_if_nonfinite=False
+        )
+        return float(norm) if norm is not None else math.nan
+
     def _skip_step(self, numbers: torch.Tensor) -> None:
+        if self.plan.precision == "fp16":
+            self.optimizer.step()  # changes no weight: the scaler sees the overflow and backs off
         self.optimizer.zero_grad(set_to_none=True)
         self.bad_steps += 1
         if self.bad_steps >= MAX_BAD_STEPS:
@@ -217,7 +239,7 @@ class Trainer:
         self.batches_done = 0
         self.loss_sum = self.dice_sum = self.samples_seen = 0.0
         better = due and self.monitor.update(epoch)
-        self._advise(validation, watch)
+        self._look_for_trouble(validation, watch)
         watch.on_epoch(epoch)
         if out_of_time:
             self.stopped_because = "the budget was used"
@@ -251,7 +273,7 @@ class Trainer:
         per_px_s = median(self.probes)  # a busy moment of the machine must not end training
         whole_s = per_px_s * sum(s.mask.size for s in self.loaders.validation)
         self.validation_s = per_px_s * sum(s.mask.size for s in self.validated)
-        self.clock.reserve_for(whole_s, self.loaders.pixel_ratio)
+        self.clock.reserve_for(whole_s, self.loaders.pixel_ratio, self.loaders.n_folds)
         self.probed_at_s = self.clock.elapsed_s
         return per_px_s
 
@@ -285,21 +307,33 @@ class Trainer:
             seconds=self.clock.elapsed_s - self.began_s,
         )
 
-    def _advise(self, validation: Validation, watch: Watch) -> None:
+    def _look_for_trouble(self, validation: Validation, watch: Watch) -> None:
         losses = [e.train_loss for e in self.history]
-        found = collapsed(validation, self.plan, self.step) or diverging(losses, self.plan)
-        if found and found.code not in self.advice:
+        collapse = collapsed(validation, self.plan, self.step)
+        if validation is not NOT_VALIDATED:
+            for code in ("COLLAPSE_BACKGROUND", "COLLAPSE_FOREGROUND", "LOSS_FLAT"):
+                self.advice.pop(code, None)  # it may have recovered: no reason to alarm
+        first_loss = fmean(self.first_losses) if self.first_losses else math.nan
+        flat = not_learning(first_loss, losses[-1], self.step, self.plan)
+        for found in (collapse, diverging(losses, self.plan), flat):
+            self.advise(found, watch)
+
+    def advise(self, found: Problem | None, watch: Watch) -> None:
+        """Note what looks wrong, if anything, for the report; a kind is told once."""
+        if found is None:
+            return
+        if found.code not in self.told:
             watch.on_advice(found)
-        if found:
-            self.advice[found.code] = found
-        elif validation is not NOT_VALIDATED:
-            self.advice.pop("COLLAPSE_BACKGROUND", None)  # it recovered: no reason to alarm
+        self.told.add(found.code)
+        self.advice[found.code] = found
 
     def _progress(self, loss: float) -> Progress:
         fraction = self._fraction()
         spent = self.clock.elapsed_s - self.began_s
         left = min(spent / max(fraction, 1e-6) - spent, self.clock.fit_left_s)
-        return Progress(fraction, len(self.history) + 1, loss, self.monitor.best, max(left, 0.0))
+        dices = [e.validation_dice for e in self.history if math.isfinite(e.validation_dice)]
+        best, epoch = max(dices, default=math.nan), len(self.history) + 1
+        return Progress(fraction, epoch, loss, best, max(left, 0.0))
 
     # --- save ----------------------------------------------------------------------------------
 
@@ -315,12 +349,13 @@ class Trainer:
 
     def _state(self) -> dict[str, Any]:
         names = ["step", "batches_done", "loss_sum", "dice_sum", "samples_seen"]
-        names += ["stepping_s", "validating_s"]
+        names += ["stepping_s", "validating_s", "first_losses"]
         return {
             "network": self.segmenter.state_dict(),
             "averaged": self.averaged.network.state_dict() if self.averaged else {},
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),  # dropout
+            "scaler": self.fabric.strategy.precision.state_dict(),  # empty but for fp16
             "history": [list(vars(e).values()) for e in self.history],
             "monitor": dict(vars(self.monitor)),
             "numbers": {name: getattr(self, name) for name in names},
@@ -328,6 +363,7 @@ class Trainer:
             "finished": "" if self.stopped_because.startswith(STOPPED_BY) else self.stopped_because,
             "fit_s": self.clock.elapsed_s - self.began_s,
             "elapsed_s": self.clock.elapsed_s,
+            "fold_began_s": self.clock.fold_began_s,
         }
 
     def resume(self) -> None:
@@ -340,12 +376,14 @@ class Trainer:
             self.averaged.network.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
+        self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.history = [Epoch(*row) for row in state["history"]]
         vars(self.monitor).update(state["monitor"])
         vars(self).update(state["numbers"])
         self.stopped_because = state["finished"]
         # time spent before the stop counts, the pause does not
-        self.clock.started -= state["elapsed_s"]
+        self.clock.earlier_s = state["elapsed_s"]
+        self.clock.fold_began_s = state["fold_began_s"]
         self.began_s = state["elapsed_s"] - state["fit_s"]
         self.validated_at_s = self.saved_at_s = self.clock.elapsed_s
 
@@ -360,11 +398,3 @@ class Trainer:
             seconds_validating=self.validating_s,
             advice=tuple(self.advice.values()),
         )
-
-
-def _crop_dice(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-    """Return the Dice of each crop at threshold 0.5, (B,); both empty = 1."""
-    pred, true = logits > 0, masks > 0  # (B, 1, H, W) bool
-    overlap = (pred & true).sum(dim=(1, 2, 3))
-    area = pred.sum(dim=(1, 2, 3)) + true.sum(dim=(1, 2, 3))
-    return torch.where(area > 0, 2 * overlap / area.clamp(min=1), 1.0)

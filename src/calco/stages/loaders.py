@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from calco.config import Config
 from calco.records import Plan, Split
-from calco.training.dataset import Loaders, TrainLoader, decode
+from calco.training.dataset import Decoded, Loaders, TrainLoader, decode
 
 
-def build_loaders(split: Split, plan: Plan, config: Config) -> Loaders:
-    """Read both parts into memory; the test part stays closed.
+def read_samples(split: Split) -> tuple[Decoded, ...]:
+    """Read what is trained and validated on into memory, once; the test part stays closed.
 
     Raises:
         CalcoError: Lists every file that changed or vanished since the audit.
     """
-    train = decode(split.part("train"))
-    validation = decode(split.part("validation"))
+    return decode(split.index.only(a.id for a in split.assignments if a.subset != "test"))
+
+
+def build_loaders(
+    samples: Sequence[Decoded], split: Split, plan: Plan, config: Config, fold: int = 0
+) -> Loaders:
+    """Make the batches of one training.
+
+    Args:
+        samples: From ``read_samples``.
+        split: Says which of them this training learns from.
+        plan: Crop, batch and augmentation.
+        config: Seed and loader processes.
+        fold: Which of the split's trainings.
+    """
+    division = split.divisions()[fold]
+    train_ids = {sample.id for sample in division.train}
+    validation_ids = {sample.id for sample in division.validation}
+    train = [sample for sample in samples if sample.id in train_ids]
+    validation = tuple(sample for sample in samples if sample.id in validation_ids)
+    # every later training predicts its own validation part, and all of them the test part; sizes
+    # are alike across parts, so images stand for pixels
+    later = split.n_folds - fold
+    tested = split.n_folds * len(split.part("test"))
     return Loaders(
         train=TrainLoader(train, plan, config.seed, config.fit.workers),
         validation=validation,
         spec=split.index.spec,
-        # sizes are alike across parts, so images stand for pixels
-        pixel_ratio=1 + len(split.part("test")) / len(validation),
+        pixel_ratio=later + tested / len(validation),
+        n_folds=split.n_folds,
     )

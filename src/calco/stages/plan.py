@@ -53,7 +53,8 @@ def make_plan(audit: Audit, split: Split, config: Config) -> Plan:
     network = _plan_network(config, split.index.spec.channels, choices)
     fit, pretrained = config.fit, network.family == "encoder_unet" and network.pretrained
     take = choices.take
-    crop_px = take("crop_px", fit.crop_px, *_crop(facts, config.budget_s))
+    each_s = config.budget_s / split.n_folds if config.budget_s else None  # for one training
+    crop_px = take("crop_px", fit.crop_px, *_crop(facts, each_s))
     batch = take("batch", fit.batch, BATCH, "many cheap steps; enough images for batch statistics")
     choices.reasons["resize_px"] = (
         "given by the user" if fit.resize_px else "original resolution keeps thin and small objects"

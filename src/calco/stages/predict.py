@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from calco.images.io import read_image
 from calco.images.overlays import overlay
 from calco.inference.outputs import DoneImage, Output, OutputFolder, stamp
 from calco.inference.postprocess import clean, to_levels
+from calco.inference.quality import estimate_dice
 from calco.records import ImageSpec, Postprocess, Prediction
 
 AHEAD = 2  # images decoded while the network works; more only holds memory
@@ -130,8 +131,7 @@ def _predict_all(
     for image, work in _read_ahead(images, folder, predictor.spec):
         match work:
             case DoneImage():
-                share, seconds = work.foreground_fraction, work.seconds
-                yield Prediction(image.id, image.source, "done", share, seconds)
+                yield _prediction(image, work)
             case _:
                 yield _predict_one(predictor, image, work, folder, options)
 
@@ -168,20 +168,41 @@ def _predict_one(
     began = time.perf_counter()
     try:
         loaded = loading.result()
-        files, share = _trace(predictor, loaded.pixels, options)
+        files, share, estimate = _trace(predictor, loaded.pixels, options)
     # what networks and resampling raise, out of memory included; the other images go on
     except (CalcoError, OSError, ValueError, RuntimeError, MemoryError, cv2.error) as error:
         folder.discard(image.id)
         seconds = time.perf_counter() - began
         return Prediction(image.id, image.source, "failed", math.nan, seconds, _one_line(error))
     seconds = time.perf_counter() - began
-    done = DoneImage(image.id, loaded.size, loaded.mtime_ns, folder.outputs, share, seconds)
+    done = DoneImage(
+        id=image.id,
+        size=loaded.size,
+        mtime_ns=loaded.mtime_ns,
+        outputs=folder.outputs,
+        foreground_fraction=share,
+        estimated_dice=estimate,
+        seconds=seconds,
+    )
     folder.write(done, files)
-    return Prediction(image.id, image.source, "done", share, seconds)
+    return _prediction(image, done)
 
 
-def _trace(predictor: Tracer, image: Image, options: PredictOptions) -> tuple[list[bytes], float]:
-    """Return the encoded outputs of an image, in the order of ``_outputs``, and its share."""
+def _prediction(image: InputImage, done: DoneImage) -> Prediction:
+    return Prediction(
+        id=image.id,
+        source=image.source,
+        status="done",
+        foreground_fraction=done.foreground_fraction,
+        seconds=done.seconds,
+        estimated_dice=done.estimated_dice,
+    )
+
+
+def _trace(
+    predictor: Tracer, image: Image, options: PredictOptions
+) -> tuple[list[bytes], float, float]:
+    """Return the encoded outputs in the order of ``_outputs``, foreground share and quality."""
     prob = predictor.prob(image)  # (H, W) float32
     if prob.shape != image.shape[:2]:
         raise CalcoError(
@@ -201,7 +222,7 @@ def _trace(predictor: Tracer, image: Image, options: PredictOptions) -> tuple[li
     if options.overlay:
         side_px = min(OVERLAY_PX, max(mask.shape))
         files.append(_encode(".jpg", overlay(image, None, mask, side_px)[..., ::-1]))
-    return files, float(mask.mean())
+    return files, float(mask.mean()), estimate_dice(levels, mask)
 
 
 def _outputs(options: PredictOptions) -> tuple[Output, ...]:
@@ -218,8 +239,7 @@ def _identity(predictor: Tracer, options: PredictOptions) -> str:
     if not options.model:
         return ""
     params = predictor.params
-    clean_up = (params.threshold, params.min_area_px, params.max_hole_px)
-    return f"{options.model} {predictor.spec} {clean_up}"
+    return f"{options.model} {predictor.spec} {replace(params, note='')}"
 
 
 def _refuse_own_input(inputs: Sequence[str | Path], out: Path) -> None:

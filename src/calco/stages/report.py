@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jinja2
 from pydantic import TypeAdapter, ValidationError
 
-from calco.config import Config
 from calco.errors import CalcoError, Problem
 from calco.files import write_atomic
+from calco.formats.pages import page_template
 from calco.formats.pictures import trace_scored
-from calco.images.figures import Curve, draw_curve, draw_curves, draw_histogram
+from calco.formats.run_files import RunFiles, Training, read_run
+from calco.images.figures import (
+    Curve,
+    draw_coverage,
+    draw_curve,
+    draw_curves,
+    draw_histogram,
+    draw_precision_recall,
+    draw_reliability,
+)
 from calco.images.overlays import data_uri, encode
+from calco.metrics.doubt import kept_means, rank_correlation
 from calco.records import (
     SUBSETS,
     Audit,
-    Epoch,
+    Calibration,
     FitResult,
     ImageScore,
-    Plan,
+    LabelSuspicion,
     Postprocess,
     SampleIndex,
     Split,
@@ -38,37 +47,46 @@ NBSP = "\u00a0"  # no line break between a number and its unit
 N_WORST, N_OTHER = 4, 3  # examples shown: the failures teach most
 CURVES: tuple[Curve, ...] = ("loss", "dice")
 N_PLACES = 3  # files named per finding
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """What a run folder holds; None where a file is missing or unreadable.
-
-    Attributes:
-        missing: What is not there, in words.
-    """
-
-    config: Config | None
-    manifest: Mapping[str, Any] | None
-    audit: Audit | None
-    split: Split | None
-    plan: Plan | None
-    history: tuple[Epoch, ...] | None
-    fit: FitResult | None
-    postprocess: Postprocess | None
-    scores: tuple[ImageScore, ...] | None
-    summary: Mapping[str, Any] | None
-    missing: tuple[str, ...]
+N_SUSPECTS = 8  # masks shown that are probably wrong; the table has them all
+SENT_TO_A_PERSON = 0.1  # share of images, as an example of what doubt is worth
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The scores on top of the page; ``otsu_dice_mean`` is NaN when it was not measured."""
+    """The scores on top of the page; what was not measured is NaN."""
 
     test: SubsetSummary | None
     validation: SubsetSummary | None
     otsu_dice_mean: float
+    nested_dice_mean: float
     definition: str
+
+    @property
+    def measured(self) -> list[tuple[str, SubsetSummary]]:
+        """Subsets whose outlines and objects were scored; older runs have none."""
+        both = [("test", self.test), ("validation", self.validation)]
+        return [(name, s) for name, s in both if s and math.isfinite(s.hd95_px_mean)]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What is gained when the images of the lowest estimated Dice go to a person.
+
+    Attributes:
+        correlation: Spearman's, of estimated with true Dice.
+        n_sent: Images sent, a tenth.
+        dice_all: Mean Dice of all images.
+        dice_kept: Mean Dice of the others.
+        limit: Highest estimated Dice among those sent.
+        uri: Mean Dice against the share of images kept, drawn.
+    """
+
+    correlation: float
+    n_sent: int
+    dice_all: float
+    dice_kept: float
+    limit: float
+    uri: str
 
 
 @dataclass(frozen=True)
@@ -112,77 +130,65 @@ def write_report(folder: RunDir) -> Path:
         The page's path.
     """
     run = read_run(folder)
-    best_epoch = _best_epoch(run)
-    write_atomic(folder.curves_png, draw_curves(run.history or (), best_epoch))
+    for training in run.trainings:
+        curves = draw_curves(training.history, training.best_epoch)
+        write_atomic(training.folder.curves_png, curves)
     headline = _headline(run.summary or {})
     shown = "test" if any(s.subset == "test" for s in run.scores or ()) else "validation"
     scores = sorted((s for s in run.scores or () if s.subset == shown), key=lambda s: s.dice)
-    page = _template().render(
+    calibration = (run.calibrations or {}).get(shown)
+    page = page_template("report.html.jinja", _FILTERS).render(
         run=run,
+        folds=len(run.trainings),
         name=run.audit.index.root.name if run.audit else folder.path.resolve().name,
         headline=headline,
-        curves=[
-            data_uri(draw_curve(run.history, curve, best_epoch, paper="none"), "png")
-            for curve in CURVES
-            if run.history
-        ],
+        curves=[_curves(training) for training in run.trainings if training.history],
+        coverage=_coverage(scores),
+        calibration=calibration,
+        plots=_calibration_plots(calibration, run.postprocess),
         shown=shown,
         n_shown=len(scores),
         histogram=data_uri(draw_histogram([s.dice for s in scores], "none"), "png"),
         galleries=_galleries(run.audit, scores, folder),
+        suspects=_suspects(run, folder),
         findings=_findings(run.audit.problems if run.audit else ()),
         parts=_parts(run.split),
-        shares=_shares(run.fit),
+        shares=_shares([training.fit for training in run.trainings if training.fit]),
     )
     write_atomic(folder.report_html, page)
     return folder.report_html
-
-
-def read_run(folder: RunDir) -> RunFiles:
-    """Read every file of a run that is there and whole."""
-    missing: list[str] = []
-
-    def read(load: Callable[[], T], name: str) -> T | None:
-        try:
-            return load()
-        except (CalcoError, ValueError, KeyError, TypeError):  # absent, cut short or edited
-            missing.append(name)
-            return None
-
-    return RunFiles(
-        config=read(folder.load_config, "the settings"),
-        manifest=read(folder.load_manifest, "versions and command"),
-        audit=read(folder.load_audit, "the audit"),
-        split=read(folder.load_split, "the split"),
-        plan=read(folder.load_plan, "the plan"),
-        history=read(folder.load_history, "the learning curves"),
-        fit=read(folder.load_fit, "the end of training"),
-        postprocess=read(folder.load_postprocess, "threshold and clean-up"),
-        scores=read(folder.load_scores, "the scores of the images"),
-        summary=read(folder.load_summary, "the headline"),
-        missing=tuple(missing),
-    )
 
 
 # --- scores ------------------------------------------------------------------------------------
 
 
 def _headline(summary: Mapping[str, Any]) -> Headline:
-    baseline = summary.get("baseline")
-    otsu = baseline.get("otsu_dice_mean") if isinstance(baseline, dict) else None
     return Headline(
         test=_subset_summary(summary.get("test")),
         validation=_subset_summary(summary.get("validation")),
-        otsu_dice_mean=float(otsu) if isinstance(otsu, int | float) else math.nan,
+        otsu_dice_mean=_number(summary, "baseline", "otsu_dice_mean"),
+        nested_dice_mean=_number(summary, "tuning", "nested_dice_mean"),
         definition=str(summary.get("definition", "")),
     )
+
+
+def _number(summary: Mapping[str, Any], section: str, key: str) -> float:
+    """Return a figure of summary.json; NaN when it is not there."""
+    tree = summary.get(section)
+    value = tree.get(key) if isinstance(tree, dict) else None
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _subset_summary(tree: object) -> SubsetSummary | None:
     """Rebuild a summary from summary.json, where NaN is null; None when there is nothing."""
     if not isinstance(tree, dict) or not tree.get("n_images"):
         return None
-    values = {name: math.nan if value is None else value for name, value in tree.items()}
+    required = {f.name for f in fields(SubsetSummary) if f.default is MISSING}
+    values = {
+        name: math.nan if value is None else value
+        for name, value in tree.items()
+        if value is not None or name in required  # what was not measured has a default
+    }
     interval = tree.get("dice_ci95")
     if isinstance(interval, list):
         values["dice_ci95"] = [math.nan if end is None else end for end in interval]
@@ -192,12 +198,44 @@ def _subset_summary(tree: object) -> SubsetSummary | None:
         return None
 
 
-def _best_epoch(run: RunFiles) -> int:
-    """Return the epoch whose weights were kept; the best so far while fit goes on."""
-    if run.fit:
-        return run.fit.best_epoch
-    validated = [e for e in run.history or () if math.isfinite(e.validation_dice)]
-    return max(validated, key=lambda e: e.validation_dice).epoch if validated else 0
+def _calibration_plots(
+    calibration: Calibration | None, postprocess: Postprocess | None
+) -> list[tuple[str, str]]:
+    """Return (text for those who cannot see it, picture) of each plot."""
+    if calibration is None:
+        return []
+    threshold = postprocess.threshold if postprocess else math.nan
+    reliability = draw_reliability(calibration, paper="none")
+    precision = draw_precision_recall(calibration, threshold, paper="none")
+    return [
+        ("Share of foreground against predicted probability", data_uri(reliability, "png")),
+        ("Precision against recall over all thresholds", data_uri(precision, "png")),
+    ]
+
+
+def _curves(training: Training) -> list[str]:
+    return [
+        data_uri(draw_curve(training.history, curve, training.best_epoch, paper="none"), "png")
+        for curve in CURVES
+    ]
+
+
+def _coverage(scores: Sequence[ImageScore]) -> Coverage | None:
+    """Say what is gained when a person looks at the least sure images; None where unknown."""
+    estimated, dices = [s.estimated_dice for s in scores], [s.dice for s in scores]
+    correlation = rank_correlation(estimated, dices)
+    if math.isnan(correlation):
+        return None
+    kept = kept_means(estimated, dices)
+    n_sent = max(1, round(len(scores) * SENT_TO_A_PERSON))
+    return Coverage(
+        correlation=correlation,
+        n_sent=n_sent,
+        dice_all=float(kept[-1]),
+        dice_kept=float(kept[-1 - n_sent]),
+        limit=sorted(estimated)[n_sent - 1],
+        uri=data_uri(draw_coverage(kept, kept_means(dices, dices), paper="none"), "png"),
+    )
 
 
 def _galleries(
@@ -223,6 +261,18 @@ def _galleries(
         (title, [_example(audit.index, score, folder) for score in group])
         for title, group in picked.items()
         if group
+    ]
+
+
+def _suspects(run: RunFiles, folder: RunDir) -> list[tuple[LabelSuspicion, Example]]:
+    """Trace the masks that are most probably wrong, beside what the model made of them."""
+    scores = {score.id: score for score in run.scores or ()}
+    if run.audit is None:
+        return []
+    return [
+        (suspicion, _example(run.audit.index, scores[suspicion.id], folder))
+        for suspicion in run.suspicions[:N_SUSPECTS]
+        if suspicion.id in scores
     ]
 
 
@@ -255,42 +305,29 @@ def _parts(split: Split | None) -> list[tuple[str, int, int]]:
     return [(s, len(split.groups(s)), len(set(split.groups(s)))) for s in SUBSETS]
 
 
-def _shares(fit: FitResult | None) -> list[Share]:
-    if fit is None or fit.seconds <= 0:
+def _shares(fits: Sequence[FitResult]) -> list[Share]:
+    total = math.fsum(fit.seconds for fit in fits)
+    if total <= 0:
         return []
-    other = max(0.0, fit.seconds - fit.seconds_stepping - fit.seconds_validating)
+    stepping = math.fsum(fit.seconds_stepping for fit in fits)
+    validating = math.fsum(fit.seconds_validating for fit in fits)
     parts = {
-        "forward, backward and step": fit.seconds_stepping,
-        "validation": fit.seconds_validating,
-        "loading, saving and the rest": other,
+        "forward, backward and step": stepping,
+        "validation": validating,
+        "loading, saving and the rest": max(0.0, total - stepping - validating),
     }
-    return [Share(name, seconds, seconds / fit.seconds) for name, seconds in parts.items()]
+    return [Share(name, seconds, seconds / total) for name, seconds in parts.items()]
 
 
 # --- text --------------------------------------------------------------------------------------
 
 
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # file names and settings are other people's text
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "score": _score,
-        "percent": _percent,
-        "duration": _duration,
-        "setting": _setting,
-        "many": counted,
-        "finite": math.isfinite,
-    }
-    return environment.get_template("report.html.jinja")
-
-
 def _score(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "n/a"
+
+
+def _pixels(distance: float) -> str:
+    return f"{distance:.1f}{NBSP}px" if math.isfinite(distance) else "n/a"
 
 
 def _percent(fraction: float) -> str:
@@ -321,3 +358,14 @@ def _setting(value: object) -> str:
             return ", ".join(_setting(v) for v in value)
         case _:
             return str(value)
+
+
+_FILTERS: dict[str, Callable[..., object]] = {
+    "score": _score,
+    "pixels": _pixels,
+    "percent": _percent,
+    "duration": _duration,
+    "setting": _setting,
+    "many": counted,
+    "finite": math.isfinite,
+}

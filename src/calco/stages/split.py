@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from calco.config import SplitConfig
@@ -61,28 +61,40 @@ def split_samples(audit: Audit, config: SplitConfig) -> Split:
     folder of a set without one, and test too unless ``config.test`` is 0. Two groups make train and
     validation without test. Samples outside the given sub-folders train.
 
+    With ``config.folds`` no validation part is taken and a given one joins training: what is not
+    test is dealt out to the folds, group by group.
+
     Args:
         audit: Usable samples and their look-alikes.
-        config: Shares and seed.
+        config: Shares, folds and seed.
 
     Raises:
         CalcoError: SPLIT_SHARES when nothing is left to train on; SPLIT_GROUPS when the groups are
-            too few for train and validation.
+            too few for train and validation, or for the folds.
     """
     if config.validation + config.test >= 1:
         raise _no_training_share(config)
     index = audit.index.only(sample.id for sample in audit.index if sample.mask is not None)
-    groups = _groups(audit, index.samples, config.seed)
+    samples = [_joining_training(s) for s in index] if config.folds else index.samples
+    groups = _groups(audit, samples, config.seed)
     given = {subset for group in groups for subset in group.given}
     pool = [group for group in groups if set(group.given) <= {"train"}]
     shares = _wanted(config, given, len(pool))
     picked = _divide(pool, shares) if shares else {}
-    assigned = {
-        sample.id: Assignment(sample.id, group.name, _subset(sample, group, picked))
-        for group in groups
-        for sample in group.samples
-    }
+    folds = _deal(_training(groups, picked), config.folds) if config.folds else {}
+    assigned = {}
+    for group in groups:
+        for sample in group.samples:
+            subset = _subset(sample, group, picked)
+            fold = folds[group.name] if folds and subset == "train" else 0
+            assigned[sample.id] = Assignment(sample.id, group.name, subset, fold)
     return Split(index, tuple(assigned[sample.id] for sample in index))
+
+
+def ungrouped(audit: Audit) -> Audit:
+    """Forget which samples belong together, to show what a split without that knowledge scores."""
+    samples = tuple(replace(sample, group=None) for sample in audit.index)
+    return replace(audit, index=replace(audit.index, samples=samples), twins=())
 
 
 # --- groups
@@ -136,11 +148,12 @@ def _wanted(config: SplitConfig, given: set[Subset], n_pool: int) -> Shares:
     shares: dict[Subset, float] = {}
     if "test" not in given and config.test > 0:
         shares["test"] = config.test
-    if "validation" not in given:
+    if "validation" not in given and not config.folds:
         shares["validation"] = config.validation
     if n_pool < 3 and len(shares) == 2:
         del shares["test"]  # without validation, training could neither stop nor be tuned
-    needed = len(shares) + 1 if shares or "train" not in given else 0
+    trained = config.folds or int(bool(shares) or "train" not in given)
+    needed = len(shares) + trained
     if n_pool < needed:
         raise _too_few_groups(n_pool, needed)
     return shares
@@ -198,6 +211,31 @@ def _fill_empty(picked: dict[str, Subset], spare: Sequence[_Group], shares: Shar
         free = [g for g in spare if g.name not in picked or counts[picked[g.name]] > 1]
         best = min(free, key=lambda group: (abs(len(group) - share * n_images), group.draw))
         picked[best.name] = subset
+
+
+def _joining_training(sample: Sample) -> Sample:
+    return replace(sample, subset="train") if sample.subset == "validation" else sample
+
+
+def _training(groups: Sequence[_Group], picked: Mapping[str, Subset]) -> list[_Group]:
+    """Return the groups of which at least one sample trains."""
+    return [
+        group
+        for group in groups
+        if any(_subset(sample, group, picked) == "train" for sample in group.samples)
+    ]
+
+
+def _deal(groups: Sequence[_Group], n_folds: int) -> dict[str, int]:
+    """Deal groups out to folds, stratum by stratum, each to the fold with the fewest images."""
+    folds: dict[str, int] = {}
+    sizes = [0] * n_folds
+    for stratum in _strata(groups):
+        # large groups first: what is uneven then is made up for by the small ones
+        for group in sorted(stratum, key=lambda group: (-len(group), group.draw)):
+            folds[group.name] = sizes.index(min(sizes))
+            sizes[folds[group.name]] += len(group)
+    return folds
 
 
 def _subset(sample: Sample, group: _Group, picked: Mapping[str, Subset]) -> Subset:

@@ -1,14 +1,15 @@
 """Tune stage: choose threshold and clean-up on the validation part.
 
 Everything is searched from counts: one histogram per image gives its Dice at all thresholds at
-once, and one component labelling per image and level gives its Dice for all area limits at once.
+once, and one component labelling per image and level gives its Dice for all limits of area, or of
+peak probability, at once.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,10 +26,12 @@ Curve = NDArray[np.float64]
 CUTS = np.arange(255)  # level > cut is foreground; cut 127 is threshold 0.5
 HALF = 127
 TOLERANCE = 0.0005  # Dice differences below it are noise: such settings share a plateau
-MIN_GAIN = 0.001  # a clean-up that gains less is not worth having
+MIN_GAIN = 0.001  # a clean-up that gains less, or less than its standard error, is not worth having
 SMOOTH = 9  # levels averaged, so that one lucky level does not win
 AREA_QUANTILE = 0.05  # area limits spare at least 95 % of the true objects
 N_AREAS = 12
+# denser towards 255, as networks are mostly sure; 0 removes nothing
+PEAKS = np.append(0, np.rint(255 - np.geomspace(125, 2, 12))).astype(np.int64)
 MAX_CUTS = 8
 REFINEMENTS = 3
 NEAR_CUTS = 6  # levels over which a gain hardly bends
@@ -41,7 +44,7 @@ def tune_postprocess(maps: Sequence[ProbMap], config: TuneConfig) -> Postprocess
 
     To keep the choice from following the noise of few images, thresholds are taken from the middle
     of the smoothed curve's plateau, area limits stay below the size of nearly all true objects,
-    and a clean-up has to gain ``MIN_GAIN``.
+    and a clean-up has to gain ``MIN_GAIN`` and more than its standard error.
 
     Args:
         maps: Validation part only; the test part is never seen here.
@@ -55,21 +58,63 @@ def tune_postprocess(maps: Sequence[ProbMap], config: TuneConfig) -> Postprocess
         return Postprocess(note="defaults: tuning is off")
     if not maps:
         return Postprocess(note="defaults: no validation images")
-    score = functools.cache(functools.partial(_mean_dice, maps))
-    plain = _threshold_curve(maps)
-    tuned = Postprocess(threshold=_threshold(_plateau_centre(_smoothed(plain), toward=HALF)))
+    score = functools.cache(functools.partial(_dices, maps))
+    curve = _threshold_curve(maps)
+    tuned = Postprocess(threshold=_threshold(_plateau_centre(_smoothed(curve), toward=HALF)))
     limits = _area_limits(maps)
     if config.min_area and len(limits) > 1:
-        cleaner = _with_objects(maps, plain, limits)
-        tuned = cleaner if score(cleaner) >= score(tuned) + MIN_GAIN else tuned
+        cleaner, cleaner_curve = _without_small(maps, curve, limits)
+        if _is_worth_having(score(cleaner), score(tuned)):
+            tuned, curve = cleaner, cleaner_curve
+    if config.min_peak and any(m.true.any() for m in maps):
+        cleaner = _without_doubtful(maps, curve, tuned)
+        tuned = cleaner if _is_worth_having(score(cleaner), score(tuned)) else tuned
     if config.fill_holes and len(limits) > 1:
         cleaner = _with_holes(maps, tuned, limits)
-        tuned = cleaner if score(cleaner) >= score(tuned) + MIN_GAIN else tuned
-    before, after = score(Postprocess()), score(tuned)
+        tuned = cleaner if _is_worth_having(score(cleaner), score(tuned)) else tuned
+    before, after = score(Postprocess()).mean(), score(tuned).mean()
     source = f"{len(maps)} validation images: Dice {before:.3f} at 0.5"
     if after <= before:
         return Postprocess(note=f"{source}, nothing better found")
     return replace(tuned, note=f"{source} -> {after:.3f}")
+
+
+def tune_mirrored(
+    plain: Sequence[ProbMap], mirrored: Sequence[ProbMap], config: TuneConfig
+) -> Postprocess:
+    """Tune with and without averaging over mirror images, and keep what is better.
+
+    Args:
+        plain: Validation part.
+        mirrored: The same images, probabilities averaged over mirror images.
+        config: What may be tuned.
+    """
+    params, other = tune_postprocess(plain, config), tune_postprocess(mirrored, config)
+    before, after = _dices(plain, params), _dices(mirrored, other)
+    if not _is_worth_having(after, before):
+        return replace(params, note=f"{params.note}; mirror images: {after.mean():.3f}, not used")
+    note = f"{params.note}; with mirror images {after.mean():.3f}"
+    return replace(other, flips=True, note=note)
+
+
+def nested_dice(folds: Sequence[Sequence[ProbMap]], config: TuneConfig) -> float:
+    """Score each fold with settings tuned on the others: validation without tuning's optimism.
+
+    Args:
+        folds: Out-of-fold maps of each fold.
+        config: What may be tuned.
+
+    Returns:
+        Mean per-image Dice over all maps; NaN with a single fold, which has no others.
+    """
+    if len(folds) < 2:
+        return math.nan
+    scores = []
+    for number, held_out in enumerate(folds):
+        others = [m for i, fold in enumerate(folds) if i != number for m in fold]
+        params = tune_postprocess(others, config)
+        scores += [_dice_of(m, params) for m in held_out]
+    return math.fsum(scores) / len(scores)
 
 
 def _threshold_curve(maps: Sequence[ProbMap]) -> Curve:
@@ -89,23 +134,55 @@ def _above(histogram: NDArray[np.int64]) -> NDArray[np.int64]:
     return histogram[::-1].cumsum()[::-1][1:]
 
 
-def _with_objects(maps: Sequence[ProbMap], plain: Curve, limits: NDArray[np.int64]) -> Postprocess:
-    """Choose threshold and smallest object together: each changes what is best for the other.
+def _without_small(
+    maps: Sequence[ProbMap], curve: Curve, limits: NDArray[np.int64]
+) -> tuple[Postprocess, Curve]:
+    """Choose threshold and smallest object together; return the Dice at every cut then, too."""
+
+    def gains(cuts: NDArray[np.int64]) -> Curve:
+        return _mean([_object_gains(m, cuts, limits) for m in maps])  # (limits, cuts)
+
+    row, cut, better = _search(curve, _cuts_to_label(maps, int(np.argmax(curve))), gains)
+    return Postprocess(threshold=_threshold(cut), min_area_px=int(limits[row])), better
+
+
+def _without_doubtful(maps: Sequence[ProbMap], curve: Curve, params: Postprocess) -> Postprocess:
+    """Choose threshold and lowest peak of an object together."""
+
+    def gains(cuts: NDArray[np.int64]) -> Curve:
+        return _mean([_peak_gains(m, cuts, params.min_area_px) for m in maps])  # (peaks, cuts)
+
+    row, cut, _ = _search(curve, _cuts_to_label(maps, int(np.argmax(curve))), gains)
+    peak = _threshold(int(PEAKS[row])) if row else 0.0
+    return replace(params, threshold=_threshold(cut), min_peak=peak)
+
+
+def _search(
+    curve: Curve, cuts: NDArray[np.int64], gains_at: Callable[[NDArray[np.int64]], Curve]
+) -> tuple[int, int, Curve]:
+    """Choose a limit and a cut together: each changes what is best for the other.
 
     What a limit gains is measured at a few cuts and interpolated between them; where the best
     looks far from any measured cut, one more is measured there, as gains can bend.
+
+    Args:
+        curve: Dice at every cut without a limit, (255,).
+        cuts: To measure at, rising.
+        gains_at: What each limit adds at given cuts, (limits, cuts).
+
+    Returns:
+        Number of the limit, cut, and the Dice at every cut with that limit.
     """
-    cuts = _cuts_to_label(maps, int(np.argmax(plain)))
-    gains = _mean_gains(maps, cuts, limits)
+    gains = gains_at(cuts)
     for _ in range(REFINEMENTS):
-        row, cut = _best_limit_and_cut(plain, cuts, gains)
+        row, cut = _best_limit_and_cut(curve, cuts, gains)
         if np.abs(cuts - cut).min() <= NEAR_CUTS:
             break
         at = int(np.searchsorted(cuts, cut))
-        gains = np.insert(gains, at, _mean_gains(maps, np.array([cut]), limits)[:, 0], axis=1)
+        gains = np.insert(gains, at, gains_at(np.array([cut]))[:, 0], axis=1)
         cuts = np.insert(cuts, at, cut)
-    row, cut = _best_limit_and_cut(plain, cuts, gains)
-    return Postprocess(threshold=_threshold(cut), min_area_px=int(limits[row]))
+    row, cut = _best_limit_and_cut(curve, cuts, gains)
+    return row, cut, curve + np.interp(CUTS, cuts, gains[row])
 
 
 def _best_limit_and_cut(plain: Curve, cuts: NDArray[np.int64], gains: Curve) -> tuple[int, int]:
@@ -114,20 +191,34 @@ def _best_limit_and_cut(plain: Curve, cuts: NDArray[np.int64], gains: Curve) -> 
     return row, _plateau_centre(curves[row], toward=HALF)
 
 
-def _mean_gains(
-    maps: Sequence[ProbMap], cuts: NDArray[np.int64], limits: NDArray[np.int64]
-) -> Curve:
-    return _mean([_object_gains(m, cuts, limits) for m in maps])  # (limits, cuts)
-
-
 def _object_gains(m: ProbMap, cuts: NDArray[np.int64], limits: NDArray[np.int64]) -> Curve:
     """Return the Dice that each area limit adds at each cut, (limits, cuts)."""
     n_true = int(np.count_nonzero(m.true))
     scores = np.empty((len(limits), len(cuts)))
     for column, cut in enumerate(cuts):
         labels, areas = label_objects(m.levels > cut)
-        kept, hits = _from_area_up(areas, _true_pixels(labels, areas, m.true), limits)
-        scores[:, column] = _dice(hits, kept, n_true)
+        hits = _true_pixels(labels, areas, m.true)
+        kept, found = _from_limit_up(areas, np.stack([areas, hits]), limits)
+        scores[:, column] = _dice(found, kept, n_true)
+    gains: Curve = scores - scores[0]
+    return gains
+
+
+def _peak_gains(m: ProbMap, cuts: NDArray[np.int64], min_area_px: int) -> Curve:
+    """Return the Dice that each peak of ``PEAKS`` adds at each cut, (peaks, cuts)."""
+    n_true = int(np.count_nonzero(m.true))
+    scores = np.empty((len(PEAKS), len(cuts)))
+    for column, cut in enumerate(cuts):
+        mask = m.levels > cut
+        labels, areas = label_objects(mask)
+        sums = np.stack([areas, _true_pixels(labels, areas, m.true)])
+        sums[:, areas < min_area_px] = 0  # gone already
+        peaks = np.zeros(len(areas), np.int64)  # 0 stays for the background
+        inside = m.levels[mask]
+        rising = np.argsort(inside, kind="stable")  # by radix, as they are bytes
+        peaks[labels[mask][rising]] = inside[rising]  # the last one stays: the largest
+        kept, found = _from_limit_up(peaks, sums, PEAKS + 1)
+        scores[:, column] = _dice(found, kept, n_true)
     gains: Curve = scores - scores[0]
     return gains
 
@@ -148,7 +239,7 @@ def _hole_scores(m: ProbMap, params: Postprocess, limits: NDArray[np.int64]) -> 
     # limits are inclusive for holes: what is filled is all but the holes of limit + 1 and more
     inside = areas <= limits[-1]
     areas, hits = areas[inside], hits[inside]
-    larger, larger_hits = _from_area_up(areas, hits, limits + 1)
+    larger, larger_hits = _from_limit_up(areas, np.stack([areas, hits]), limits + 1)
     pred = np.count_nonzero(mask) + areas.sum() - larger
     tp = np.count_nonzero(mask & m.true) + hits.sum() - larger_hits
     return _dice(tp, pred, int(np.count_nonzero(m.true)))
@@ -177,14 +268,25 @@ def _true_pixels(
     return np.bincount(labels[true], minlength=len(areas))
 
 
-def _from_area_up(
-    areas: NDArray[np.int64], hits: NDArray[np.int64], limits: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sum areas and true pixels over the regions of at least each limit, twice (limits,)."""
-    order = np.argsort(areas)
-    first = np.searchsorted(areas[order], np.maximum(limits, 1))  # area 0 marks the background
-    totals = [np.append(x[order][::-1].cumsum()[::-1], 0)[first] for x in (areas, hits)]
-    return totals[0], totals[1]
+def _from_limit_up(
+    keys: NDArray[np.int64], values: NDArray[np.int64], limits: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Sum the values of the regions whose key is at least each limit.
+
+    Args:
+        keys: (regions,); 0 marks the background, which is in no sum.
+        values: (values, regions).
+        limits: (limits,).
+
+    Returns:
+        (values, limits).
+    """
+    order = np.argsort(keys)
+    first = np.searchsorted(keys[order], np.maximum(limits, 1))
+    sums = np.zeros((len(values), len(keys) + 1), np.int64)
+    sums[:, :-1] = values[:, order[::-1]].cumsum(axis=1)[:, ::-1]
+    totals: NDArray[np.int64] = sums[:, first]
+    return totals
 
 
 def _dice(tp: NDArray[np.int64], pred: NDArray[np.int64], n_true: int) -> Curve:
@@ -193,10 +295,20 @@ def _dice(tp: NDArray[np.int64], pred: NDArray[np.int64], n_true: int) -> Curve:
     return np.where(size > 0, 2 * tp / np.maximum(size, 1), 1.0)
 
 
-def _mean_dice(maps: Sequence[ProbMap], params: Postprocess) -> float:
-    return math.fsum(
-        score_image(m.id, m.group, "validation", clean(m.levels, params), m.true).dice for m in maps
-    ) / len(maps)
+def _is_worth_having(after: Curve, before: Curve) -> bool:
+    """Whether per-image Dice rises by enough, and by more than a few lucky images would do."""
+    gains = after - before  # (images,)
+    return bool(gains.mean() >= max(MIN_GAIN, gains.std() / math.sqrt(len(gains))))
+
+
+def _dices(maps: Sequence[ProbMap], params: Postprocess) -> Curve:
+    """Return the Dice of each image, sorted by id so that their order cannot tip a near tie."""
+    ordered = sorted(maps, key=lambda m: m.id)
+    return np.array([_dice_of(m, params) for m in ordered])
+
+
+def _dice_of(m: ProbMap, params: Postprocess) -> float:
+    return score_image(m.id, m.group, "validation", clean(m.levels, params), m.true).dice
 
 
 def _mean(curves: Sequence[Curve]) -> Curve:

@@ -7,7 +7,9 @@ import time
 from dataclasses import dataclass, field
 
 FIRST_RESERVE = 0.12  # share of the budget kept for tuning, test and report until it is measured
-FIXED_RESERVE_S = 6.0  # report, baseline and files, measured on two cores
+FIXED_RESERVE_S = 8.0  # tuning, baseline, report and files, measured on two cores
+MIRRORED = 5  # validation once plainly and four times mirrored; test four times
+MIRROR_SHARE = 0.2  # of the budget, at most, for all of that: in more time training gains more
 SAFETY = 1.4  # the machine may slow down between validation and test
 
 
@@ -17,13 +19,21 @@ class Clock:
 
     Attributes:
         budget_s: Seconds for the whole run; None is unlimited.
-        started: ``time.monotonic()`` at the start, moved back by what earlier parts of a resumed
-            run used.
+        started: ``time.monotonic()`` at the start.
+        earlier_s: Seconds used by earlier parts of a resumed run.
+        reserve_s: Kept for what comes after training.
+        fold_began_s: ``elapsed_s`` when the training of this fold began; 0 without folds.
+        folds_left: Trainings that share the time left, this one included.
+        mirrors: Whether there is time to predict mirror images, too.
     """
 
     budget_s: float | None = None
     started: float = field(default_factory=time.monotonic)
+    earlier_s: float = 0.0
     reserve_s: float = field(init=False)
+    fold_began_s: float = 0.0
+    folds_left: int = 1
+    mirrors: bool = True
 
     def __post_init__(self) -> None:
         self.reserve_s = 0.0
@@ -32,26 +42,43 @@ class Clock:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.started
+        """Seconds of the run so far, pauses left out."""
+        return time.monotonic() - self.started + self.earlier_s
 
     @property
     def fit_left_s(self) -> float:
-        """Seconds until training must hand over to tuning and test; infinite without a budget."""
+        """Seconds until this training must hand over; infinite without a budget."""
+        return self.fit_end_s - self.elapsed_s
+
+    @property
+    def fit_end_s(self) -> float:
+        """``elapsed_s`` at which this training must end; infinite without a budget."""
         if self.budget_s is None:
             return math.inf
-        return self.budget_s - self.reserve_s - self.elapsed_s
+        left_s = self.budget_s - self.reserve_s - self.fold_began_s
+        return self.fold_began_s + left_s / self.folds_left
 
-    def reserve_for(self, validation_s: float, pixel_ratio: float) -> None:
+    def begin_fold(self, folds_left: int) -> None:
+        """Give the training that begins now its share of the time left.
+
+        Args:
+            folds_left: Trainings to come, this one included.
+        """
+        self.fold_began_s, self.folds_left = self.elapsed_s, folds_left
+
+    def reserve_for(self, validation_s: float, pixel_ratio: float, n_folds: int = 1) -> None:
         """Set aside what comes after training, measured rather than guessed.
 
         Args:
             validation_s: Seconds of one validation pass.
-            pixel_ratio: Pixels of validation and test parts over those of the validation part.
+            pixel_ratio: Pixels predicted after training over those of the validation part.
+            n_folds: Trainings; with several, tuning is repeated without each.
         """
         if self.budget_s is not None:
-            measured = SAFETY * validation_s * pixel_ratio + FIXED_RESERVE_S
-            self.reserve_s = min(measured, 0.5 * self.budget_s)
+            predicted_s = SAFETY * validation_s * pixel_ratio
+            self.mirrors = MIRRORED * predicted_s <= MIRROR_SHARE * self.budget_s
+            predicted_s *= MIRRORED if self.mirrors else 1
+            self.reserve_s = min(predicted_s + FIXED_RESERVE_S * n_folds, 0.5 * self.budget_s)
 
     def progress(self, began_s: float) -> float:
         """Return the share of training time used, in [0, 1]; 0 without a budget.
@@ -61,5 +88,5 @@ class Clock:
         """
         if self.budget_s is None:
             return 0.0
-        total = self.budget_s - self.reserve_s - began_s
+        total = self.fit_end_s - began_s
         return min(1.0, (self.elapsed_s - began_s) / total) if total > 0 else 1.0

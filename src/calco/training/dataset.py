@@ -128,7 +128,7 @@ class TrainLoader:
     """
 
     def __init__(self, samples: Sequence[Decoded], plan: Plan, seed: int, workers: int) -> None:
-        self.ids = tuple(s.id for s in samples)
+        self.samples = samples
         self.order = EpochBatches(len(samples), plan, seed)
         self.loader = DataLoader(
             Crops(samples, plan, seed),
@@ -138,6 +138,11 @@ class TrainLoader:
             # its own: drawing worker seeds from torch's would shift dropout after a resume
             generator=torch.Generator().manual_seed(seed),
         )
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of the samples, by their numbers."""
+        return tuple(s.id for s in self.samples)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -158,13 +163,15 @@ class Loaders:
         train: Augmented batches.
         validation: Whole images, never augmented.
         spec: How the images were read.
-        pixel_ratio: Pixels of validation and test parts over those of the validation part.
+        pixel_ratio: Pixels predicted after training over those of the validation part.
+        n_folds: Trainings on this split.
     """
 
     train: TrainLoader
     validation: tuple[Decoded, ...]
     spec: ImageSpec
     pixel_ratio: float
+    n_folds: int = 1
 
 
 def _foreground_points(mask: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.int32]:

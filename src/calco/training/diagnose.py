@@ -2,24 +2,106 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from statistics import median
+
+from scipy.stats import mannwhitneyu
+
 from calco.errors import Problem
 from calco.records import Plan
+from calco.training.dataset import Decoded
 from calco.training.validate import Validation
 
 RARE_FRACTION = 0.01  # below this a network gains almost nothing from finding the foreground
 EARLY_LOSS_RISE = 1.5  # a smoothed loss this many times its best is diverging, not noisy
+LEARNT_STEPS = 50  # from here on a network that learns has left its first loss behind
+FALLEN = 0.95  # times the first loss is no fall
+UNLIKE = 0.85  # chance that an image of one part exceeds one of the other; 0.5 when alike
+UNLIKE_P = 0.001  # few images differ by chance
+
+
+def unlike(train: Sequence[Decoded], validation: Sequence[Decoded]) -> Problem | None:
+    """Return advice when the validation part is not what the network is trained for.
+
+    Args:
+        train: Training part.
+        validation: Validation part.
+    """
+    found = []
+    for name, figure in _FIGURES.items():
+        ours, theirs = ([figure(sample) for sample in part] for part in (train, validation))
+        rank_sum, p = mannwhitneyu(theirs, ours)
+        exceeds = float(rank_sum) / (len(ours) * len(theirs))  # ties count half
+        if p < UNLIKE_P and not 1 - UNLIKE < exceeds < UNLIKE:
+            found.append(f"{name} {median(theirs):.3g} against {median(ours):.3g} in training")
+    if not found:
+        return None
+    return Problem(
+        "VALIDATION_UNLIKE",
+        "validation images are unlike the training images",
+        got="; ".join(f"median {text}" for text in found),
+        do="expect worse scores on new images of either kind; let calco divide the images instead"
+        " of giving it a validation folder, or add training images of that kind",
+        severity="warning",
+    )
+
+
+_FIGURES: dict[str, Callable[[Decoded], float]] = {
+    # every 16th pixel tells as much
+    "brightness": lambda sample: float(sample.image[::4, ::4].mean()),
+    "contrast": lambda sample: float(sample.image[::4, ::4].std()),
+    "foreground share": lambda sample: float(sample.mask.mean()),
+    "size in pixels": lambda sample: float(sample.mask.size),
+}
+
+
+def not_learning(first_loss: float, loss: float, step: int, plan: Plan) -> Problem | None:
+    """Return advice when the training loss is where it was before the first step.
+
+    Args:
+        first_loss: Mean over the first few steps.
+        loss: Mean over the latest epoch.
+        step: Optimiser steps done.
+        plan: Settings in force.
+    """
+    if step < LEARNT_STEPS or not loss > FALLEN * first_loss:
+        return None
+    rate = f"fit.learning_rate (now {plan.learning_rate:g})"
+    if loss > first_loss / FALLEN:
+        cause, remedy = "steps are too large", f"lower {rate} tenfold"
+    else:
+        cause = "steps are too small, or the masks do not follow from the images"
+        remedy = f"raise {rate} tenfold; if that does not help, look at calco audit"
+    return Problem(
+        "LOSS_FLAT",
+        f"the training loss has not fallen in {step} steps",
+        got=f"{loss:.3f}",
+        expected=f"well below its start, {first_loss:.3f}",
+        do=f"likely cause: {cause}; {remedy}",
+        severity="warning",
+    )
 
 
 def collapsed(validation: Validation, plan: Plan, step: int) -> Problem | None:
-    """Return advice when validation predicts (almost) no foreground though there is some.
+    """Return advice when validation predicts hardly anything, or everything, as foreground.
 
     Args:
         validation: The latest pass.
         plan: Settings in force.
         step: Optimiser steps done.
     """
-    true = validation.true_fraction
-    if not true > 0 or validation.pred_fraction > 0.02 * true:
+    true, pred = validation.true_fraction, validation.pred_fraction
+    if pred > 0.98 and true < 0.9:
+        return Problem(
+            "COLLAPSE_FOREGROUND",
+            "validation predicts only foreground",
+            got=f"{pred:.1%} predicted",
+            expected=f"about {true:.2%}",
+            do="likely cause: a step that was too large; lower fit.learning_rate"
+            f" (now {plan.learning_rate:g}), or train longer",
+            severity="warning",
+        )
+    if not true > 0 or pred > 0.02 * true:
         return None
     if step < 50:
         cause, remedy = "only a few steps were done", "train longer"

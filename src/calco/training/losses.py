@@ -202,3 +202,19 @@ def _soft_counts(logits: Tensor, true: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     fp = (wrong * (1 - true)).sum(dim=1)
     fn = (wrong * true).sum(dim=1)
     return true.sum(dim=1) - fn, fp, fn
+
+
+def crop_dice(logits: Tensor, masks: Tensor) -> Tensor:
+    """Return the Dice of each crop at threshold 0.5; both empty = 1.
+
+    Args:
+        logits: (B, 1, H, W).
+        masks: (B, 1, H, W) in {0, 1}.
+
+    Returns:
+        (B,) in [0, 1].
+    """
+    pred, true = logits > 0, masks > 0  # (B, 1, H, W) bool
+    overlap = (pred & true).sum(dim=(1, 2, 3))
+    area = pred.sum(dim=(1, 2, 3)) + true.sum(dim=(1, 2, 3))
+    return torch.where(area > 0, 2 * overlap / area.clamp(min=1), 1.0)
