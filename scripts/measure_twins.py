@@ -118,9 +118,9 @@ def main() -> None:
         return
     if not arguments.write:
         report = {
+            "scale": [scale_apart(n) for n in SIZES],  # first: a child's peak is never below ours
             "planted": [asdict(found) for found in measure_planted()],
             "series": [asdict(series) for series in measure_series()],
-            "scale": [scale_apart(n) for n in SIZES],
         }
         REPORT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     tables = tables_of(json.loads(REPORT.read_text(encoding="utf-8")))

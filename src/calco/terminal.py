@@ -25,6 +25,7 @@ from calco.records import (
     Split,
 )
 from calco.stages.audit import LINES_PER_KIND, report_lines
+from calco.wording import counted
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 PLACES_PER_KIND = 2  # of an audit's findings; calco audit and the report show more
@@ -157,9 +158,11 @@ class Terminal:
         shares = [f.foreground_fraction for f in audit.facts]
         empty = sum(share == 0 for share in shares)
         mean = sum(shares) / max(len(shares), 1)
+        series = sum(twins.kind == "series" for twins in audit.twins)
         self.say(
             f"audit     {len(audit.facts)} usable samples, {mean:.1%} foreground, {empty} empty"
-            f" masks, {len(audit.twins)} groups of look-alikes"
+            f" masks, {counted(len(audit.twins) - series, 'group')} of look-alikes"
+            f", {series} series"
         )
         if not audit.errors:  # errors end the run and are printed as its message
             shown = [p for p in audit.problems if p.severity == "warning" or self.verbosity > 0]

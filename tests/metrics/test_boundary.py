@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from calco.errors import CalcoError
+from calco.metrics import boundary
 from calco.metrics.boundary import score_boundary
 from calco.records import BoundaryScore
 
@@ -198,6 +199,17 @@ def test_agrees_with_measuring_every_pair_on_500_random_masks() -> None:
         assert astuple(score) == pytest.approx(by_hand(pred, true, tolerance), abs=1e-9, rel=1e-9)
 
 
+@pytest.mark.parametrize("cost", [0, 10**9])  # all searched, all looked up in a map
+def test_search_and_map_find_the_same_to_the_bit(
+    monkeypatch: pytest.MonkeyPatch, cost: int
+) -> None:
+    rng = np.random.default_rng(1)
+    pairs = [(random_mask(rng, (30, 40)), random_mask(rng, (30, 40))) for _ in range(100)]
+    expected = [score_boundary(pred, true, 2) for pred, true in pairs]
+    monkeypatch.setattr(boundary, "MAP_PER_SEARCH", cost)
+    assert [score_boundary(pred, true, 2) for pred, true in pairs] == expected
+
+
 def test_the_comparison_would_see_a_pooled_percentile() -> None:
     """The negative control: the other definition of HD95 differs by far more than 1e-9."""
     pred, true, (hd95, *_) = GOLDEN["an L on its foot"]
@@ -232,7 +244,9 @@ def test_empty_space_around_changes_no_distance(seed: int) -> None:
     assert astuple(wider)[:3] == astuple(score)[:3]
 
 
-def test_far_distances_are_exact() -> None:
+@pytest.mark.parametrize("cost", [0, 10**9])
+def test_far_distances_are_exact(monkeypatch: pytest.MonkeyPatch, cost: int) -> None:
+    monkeypatch.setattr(boundary, "MAP_PER_SEARCH", cost)
     pred, true = draw((1200, 1600), (0, 0, 1, 1)), draw((1200, 1600), (1199, 1599, 1, 1))
     assert score_boundary(pred, true, 2).hd95_px == math.sqrt(1199**2 + 1599**2)
 

@@ -200,6 +200,15 @@ class TestOutlinesAndObjects:
         assert math.isnan(summary.object_f1_50_global)
         assert summary.object_f1_50_mean == 1
 
+    def test_the_two_limits_of_f1_are_apart(self) -> None:
+        image = shapes(strip(0, 15), strip(0, 20), "IoU of 0.75")  # exceeds 0.70, not 0.75
+        assert (image.object_f1_50, image.object_f1_75) == (1, 0)
+
+    def test_false_alarms_and_misses_both_count_as_one_empty(self) -> None:
+        spot, missed, nothing = self.images[1:]
+        for n_one_empty, images in ((2, [spot, spot, nothing]), (3, [missed, missed, missed])):
+            assert summarise(images, bootstrap=100).n_one_empty == n_one_empty
+
     def test_the_tolerance_reaches_the_nsd(self) -> None:
         pred, true = strip(40, 60), strip(0, 20)  # 2 rows apart
         within = score_shapes(score(pred, true), pred, true, tolerance_px=2)

@@ -299,6 +299,7 @@ def _fits_other(name: str, other: str, score: float, own: Alignment) -> Problem:
         got=f"edges fit {score:.2f} on {other}, {abs(own.score):.2f} on its own image",
         do="exchange the masks, or correct the file names",
         severity="warning",
+        ids=(name, other),
     )
 
 

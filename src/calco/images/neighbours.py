@@ -86,7 +86,10 @@ def find_candidates(n: int, thumbnail: Callable[[int], Array]) -> Places:
         return np.stack([detail(thumbnail(i), LIGHT_PX) for i in images])  # (b, 64, 64)
 
     starts = range(0, n, BLOCK)
-    cells = _sorted_into_cells(np.concatenate([_coarse(block(start)) for start in starts]))
+    rows = np.empty((n, COARSE_PX**2), np.float32)
+    for start in starts:
+        rows[start : start + BLOCK] = _coarse(block(start))
+    cells = _sorted_into_cells(rows)
     found = [_candidates(start, _views(block(start)), cells) for start in starts]
     return np.unique(np.concatenate(found), axis=0)
 
@@ -161,6 +164,7 @@ def _averaged(images: Array, side_px: int) -> Array:
 
 
 def _sorted_into_cells(rows: Array) -> _Cells:
+    """Put each (n, 256) row into a cell; the rows are sorted in place."""
     n_pivots = math.isqrt(max(len(rows) - 1, 0)) + 1
     low = _for_cells(rows)  # (n, 64)
     pivots = low[np.arange(n_pivots) * len(rows) // n_pivots]  # (p, 64)
@@ -168,7 +172,9 @@ def _sorted_into_cells(rows: Array) -> _Cells:
     cell = np.concatenate([(block @ pivots.T).argmax(axis=1) for block in blocks])  # (n,)
     places = np.argsort(cell, kind="stable")
     ends = np.searchsorted(cell[places], np.arange(n_pivots + 1))
-    return _Cells(pivots, ends, rows[places], places)
+    for columns in np.array_split(np.arange(rows.shape[1]), 8):  # a whole copy is 100 MB of 100,000
+        rows[:, columns] = rows[places[:, None], columns]
+    return _Cells(pivots, ends, rows, places)
 
 
 def _candidates(start: int, views: Array, cells: _Cells) -> Places:

@@ -275,6 +275,7 @@ def _contradiction(group: Twins) -> Problem:
         got=name_some(group.ids),
         do="keep the right one",
         severity="warning",
+        ids=group.ids,
     )
 
 
@@ -286,6 +287,7 @@ def _dominant(group: Twins, n_samples: int) -> Problem:
         got=f"{len(group.ids)} of {n_samples}",
         do="set audit.twins: false if they show different things, else add other images",
         severity="warning",
+        ids=group.ids,
     )
 
 
@@ -297,4 +299,5 @@ def _leak(what: str, ids: Sequence[str], subset_of: Mapping[str, Subset | None])
         got=name_some(f"{i} ({subset_of[i]})" for i in sorted(ids)),
         do="move them to one part, or remove the copies",
         severity="warning",
+        ids=tuple(sorted(ids)),
     )

@@ -7,12 +7,15 @@ import math
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from calco.metrics.counts import require_comparable
 from calco.records import BoundaryScore
 
 PERCENTILE = 95
 BAND_FRACTION = 0.02  # of the image diagonal, as published with boundary IoU
+# a search among the pixels of an outline costs each of them what a map costs 20 pixels of its area
+MAP_PER_SEARCH = 20
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 Pixels = NDArray[np.uint8]
@@ -101,12 +104,33 @@ def _edge(mask: Pixels) -> NDArray[np.bool_]:
 def _distances(start: NDArray[np.bool_], goal: NDArray[np.bool_]) -> Distances:
     """Return the distance of every starting pixel to the nearest goal, ascending.
 
-    Squared distances between pixels are whole numbers: rounding them undoes the map's single
-    precision, exactly up to 2000 px. Sorted, they add up to one sum however the image is turned.
+    Sorted, they add up to one sum however the image is turned. Outlines that fill their box, such
+    as those of noise, are looked up in a map; usual ones are searched, which is faster by far in
+    large images.
     """
+    n_pixels = np.count_nonzero(start) + np.count_nonzero(goal)
+    by_map = n_pixels * MAP_PER_SEARCH > start.size
+    return _distances_by_map(start, goal) if by_map else _distances_by_search(start, goal)
+
+
+def _distances_by_search(start: NDArray[np.bool_], goal: NDArray[np.bool_]) -> Distances:
+    tree = KDTree(_places(goal), compact_nodes=False, balanced_tree=False)
+    away, _ = tree.query(_places(start & ~goal))  # (pixels,)
+    n_shared = np.count_nonzero(start & goal)
+    return np.concatenate([np.zeros(n_shared), np.sort(away)])
+
+
+def _places(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    # ten times as fast as np.argwhere, which takes as long as building the tree
+    return np.stack(np.divmod(np.flatnonzero(mask), mask.shape[1]), axis=1)  # (pixels, 2)
+
+
+def _distances_by_map(start: NDArray[np.bool_], goal: NDArray[np.bool_]) -> Distances:
     to_goal = cv2.distanceTransform(
         np.logical_not(goal).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
     )  # (H, W) float32
+    # squared distances between pixels are whole numbers: rounding them undoes single precision,
+    # exactly up to 2000 px
     squares = np.rint(np.square(to_goal[start], dtype=np.float64))  # (pixels,)
     distances: Distances = np.sqrt(np.sort(squares))
     return distances
