@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +15,9 @@ import tifffile
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
+from tests.images.pictures import GREY, RGB, fault, noise, palette_image, save
 
-from calco.errors import CalcoError, Problem
 from calco.images.io import header_size, read_pixels
-
-GREY = np.array([[0, 10, 20], [30, 40, 255]], np.uint8)  # (2, 3)
-RGB = np.dstack([GREY, GREY[:, ::-1], 255 - GREY])  # (2, 3, 3)
-
-
-def fault(read: Callable[[], object]) -> Problem:
-    with pytest.raises(CalcoError) as caught:
-        read()
-    (problem,) = caught.value.problems
-    return problem
-
-
-def save(path: Path, image: Image.Image | NDArray[Any], **options: Any) -> Path:  # noqa: ANN401
-    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    picture.save(path, **options)
-    return path
-
-
-def noise(height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
-    rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
-
-
-def palette_image(colors: list[int]) -> Image.Image:
-    image = Image.fromarray(np.array([[0, 1], [1, 2]], np.uint8), mode="P")
-    image.putpalette(colors)
-    return image
-
 
 # --- golden pixels
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from tests.stages.pages import Page, write_png
 
 from calco.config import AuditConfig, DataConfig
 from calco.errors import Problem, Severity
@@ -33,44 +32,6 @@ from calco.stages.samples import index_samples
 HOSTILE = "<img src=x onerror=alert(1)>"  # a legal file name
 SIZE = (24, 32)
 FIVE_MEGABYTES = 5_000_000
-
-
-class Page(HTMLParser):
-    """What a browser would see: the text, and every tag with its attributes."""
-
-    def __init__(self, markup: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self._skip = False
-        self.feed(markup)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        self.words.append(" ")
-        self._skip = tag == "style"
-
-    def handle_endtag(self, tag: str) -> None:
-        self._skip = False
-
-    def handle_data(self, data: str) -> None:
-        if not self._skip:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.words).split())
-
-    def all(self, name: str) -> list[dict[str, str | None]]:
-        return [attributes for tag, attributes in self.tags if tag == name]
-
-    def alts(self) -> list[str]:
-        return [a["alt"] or "" for a in self.all("img")]
-
-
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
 
 
 def make_audit(root: Path, ids: list[str], *problems: Problem) -> Audit:

@@ -5,12 +5,11 @@ import re
 import shutil
 import time
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from tests.stages.pages import Page, write_png
 
 from calco.config import Config
 from calco.errors import Problem
@@ -50,47 +49,11 @@ N_TRAIN, N_VALIDATION = 4, 5
 SIZE = (48, 64)
 
 
-class Page(HTMLParser):
-    """What a browser would see: the text, and every tag with its attributes."""
-
-    def __init__(self, markup: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-        self._skip = False
-        self.feed(markup)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag in ("p", "td", "th", "dd", "li", "span"):
-            self.words.append(" ")
-        self._skip = tag == "style"
-
-    def handle_endtag(self, tag: str) -> None:
-        self._skip = False
-
-    def handle_data(self, data: str) -> None:
-        if not self._skip:
-            self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.words).split())
-
-    def images(self) -> list[str]:
-        return [a["src"] or "" for tag, a in self.tags if tag == "img"]
-
-
 def disc(seed: int, shift: int = 0) -> np.ndarray:
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     center = 12 + seed % 20
     near: np.ndarray = (rows - center) ** 2 + (columns - center - shift) ** 2 < 8**2
     return near
-
-
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
 
 
 def make_audit(root: Path, ids: list[str]) -> Audit:
