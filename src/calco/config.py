@@ -86,8 +86,8 @@ class AuditConfig(Section):
     """Look for near-duplicate images, so that none straddles the split."""
     twin_correlation: Fraction = 0.8
     """Correlation of two images, shrunken and laid onto each other, above which they are called
-    twins. On 546 microscope pictures and 12,558 altered copies, 0.8 finds 99.9 % with 99.9 %
-    precision; 0.6 joins sparse pictures by chance, 0.9 misses up to every fifth cropped copy."""
+    twins; what the default finds is measured in docs/explanation/look-alikes.md. Lower values join
+    sparse pictures by chance, higher ones miss cropped copies."""
     alignment: bool = True
     """Compare the edges of masks with those of their images, to find masks that are moved, turned,
     exchanged or inverted."""
