@@ -42,6 +42,17 @@ def test_crops_are_found_upright() -> None:
     assert candidates(np.concatenate([originals, crops])) == [(i, i + 4, 0) for i in range(4)]
 
 
+@pytest.mark.parametrize("window", [(0, 0, 64), (1, 1, 61), (0, 3, 61), (7, 0, 57)])
+def test_windows_are_averaged_as_opencv_does(window: tuple[int, int, int]) -> None:
+    thumbnails = fields(3) + np.float32(0.5)
+    row, col, side_px = window
+    inner = thumbnails[:, row : row + side_px, col : col + side_px]
+    expected = np.stack([cv2.resize(v, (16, 16), interpolation=cv2.INTER_AREA) for v in inner])
+    assert np.allclose(
+        neighbours._cropped(thumbnails, window), standardised(expected.reshape(3, -1)), atol=1e-6
+    )
+
+
 def test_unrelated_thumbnails_are_no_candidates() -> None:
     assert candidates(fields(60)) == []
 

@@ -97,10 +97,12 @@ def edges_of(small: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Edges | None:
     np.clip(of_image, -limit, limit, out=of_image)
     drawn = _shrunken(mask.view(np.uint8) * np.uint8(255), step_px)
     of_mask = _without_mean(drawn, window)
-    lengths = cv2.norm(of_image), cv2.norm(of_mask)
-    if min(lengths) < FLAT * small.size**0.5:
-        return None
-    return Edges(of_image / np.float32(lengths[0]), of_mask / np.float32(lengths[1]), step_px)
+    for plane in (of_image, of_mask):
+        length = cv2.norm(plane)
+        if length < FLAT * small.size**0.5:
+            return None
+        plane /= np.float32(length)
+    return Edges(of_image, of_mask, step_px)
 
 
 def align(edges: Edges) -> Alignment:

@@ -40,6 +40,7 @@ FAR_PAIRS = 600  # from which that quantile is taken
 HALF_PX = 32  # neighbouring slices agree in coarse features, not in fine ones
 LOCAL_PX = 17
 SHIFT_PX = 2  # of 32: drift between two slices or frames
+MAX_HALVES = 4096  # 4 kB each, wanted again by the next neighbour and by the pictures far apart
 MAX_COUNTERS = 8  # digests have more, and no neighbours
 
 COUNTER = re.compile(r"[0-9]+|(?<=[0-9_. -])[A-Za-z]$")  # a number, or one letter at the end
@@ -78,8 +79,11 @@ def find_series(
     place = {ids[i]: position for position, i in enumerate(order)}
     known = [[place[name] for name in group.ids if name in place] for group in twins]
     groups = _joined(len(ids), links, known)
-    named = (tuple(sorted(ids[order[member]] for member in group)) for group in groups)
-    return tuple(Twins(names, "series") for names in sorted(named))
+    named = (
+        Twins(tuple(sorted(ids[order[member]] for member in group)), "series", n_blocks)
+        for group, n_blocks in groups
+    )
+    return tuple(sorted(named, key=lambda twins: twins.ids))
 
 
 # --- names
@@ -100,7 +104,7 @@ def _runs(names: Sequence[str], facts: Sequence[SampleFacts]) -> Iterator[list[l
     """
     counters = [[match.span() for match in COUNTER.finditer(name)] for name in names]
     counters = [found if len(found) <= MAX_COUNTERS else [] for found in counters]
-    for place in range(MAX_COUNTERS):
+    for place in range(max(map(len, counters), default=0)):
         runs: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
         for i, (name, found, fact) in enumerate(zip(names, counters, facts, strict=True)):
             if place < len(found):
@@ -139,7 +143,7 @@ def _usual(found: Sequence[Mapping[tuple[int, ...], Sequence[float]]]) -> float:
     more alike. Counters of few images do not count.
     """
     pooled = [[value for values in near.values() for value in values] for near in found]
-    most = max(len(values) for values in pooled)
+    most = max(map(len, pooled), default=0)
     return max((median(v) for v in pooled if v and 2 * len(v) >= most), default=0.0)
 
 
@@ -177,7 +181,7 @@ class _Likeness:
     """Correlates the coarse details of two images, slightly shifted."""
 
     def __init__(self, signatures: Sequence[Array], scene: Array | None) -> None:
-        @lru_cache(maxsize=16)  # each is compared with its next neighbours
+        @lru_cache(maxsize=MAX_HALVES)
         def half(i: int) -> Array:
             thumbnail = without_scene(signatures[i], scene)
             small = cv2.resize(thumbnail, (HALF_PX, HALF_PX), interpolation=cv2.INTER_AREA)
@@ -202,13 +206,14 @@ def _far_pairs(n: int) -> Iterator[tuple[int, int]]:
 
 def _joined(
     n: int, links: Iterable[tuple[int, int]], known: Sequence[Sequence[int]]
-) -> Iterator[list[int]]:
-    """Yield what the links connect, long chains in blocks, known groups whole."""
+) -> Iterator[tuple[list[int], int]]:
+    """Yield what the links connect, known groups whole, and in how many blocks long chains are."""
     whole = connected(n, [pair for group in known for pair in pairwise(group)])
     home = {member: i for i, group in enumerate(whole) for member in group}
     between = sorted({(home[i], home[j]) for i, j in links if home[i] != home[j]})
     for part in connected(len(whole), between):
         size = sum(len(whole[i]) for i in part)
-        for block in in_blocks(part, between) if PARTS * size > n else [part]:
+        blocks = in_blocks(part, between) if PARTS * size > n else [part]
+        for block in blocks:
             if len(block) > 1:  # else nothing that is not known
-                yield [member for i in block for member in whole[i]]
+                yield [member for i in block for member in whole[i]], len(blocks)

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from calco.config import AuditConfig, DataConfig
 from calco.errors import CalcoError, Problem, printable
@@ -65,17 +66,21 @@ class _Measured:
 
 
 @contextmanager
-def _opencv_single_threaded() -> Iterator[None]:
-    """Keep OpenCV from starting threads inside threads, and for pictures too small for them."""
+def _single_threaded_libraries() -> Iterator[None]:
+    """Keep OpenCV and BLAS from starting threads inside threads, and for work too small for them.
+
+    Between two products of matrices, threads of BLAS do not sleep but spin.
+    """
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        yield
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
     finally:
         cv2.setNumThreads(before)
 
 
-@_opencv_single_threaded()
+@_single_threaded_libraries()
 def audit_samples(
     index: SampleIndex,
     data: DataConfig,
