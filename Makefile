@@ -25,8 +25,9 @@ notebook: $(STAMP)  ## open the walk through the pipeline
 results: $(STAMP)  ## measure reports/results.md again, about two hours
 	$(BIN)/python scripts/reproduce_results.py
 
-benchmark: $(STAMP)  ## measure reports/parts.json again, a minute
+benchmark: $(STAMP)  ## measure reports/parts.json and scores_benchmark.json again, two minutes
 	$(BIN)/python scripts/benchmark_parts.py
+	$(BIN)/python scripts/benchmark_scores.py
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info

@@ -3,12 +3,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
 
 from calco.errors import CalcoError
-from calco.inference.maps import ProbMap
+from calco.inference.maps import ProbMap, save_grey, save_levels
 
 LEVELS = np.zeros((3, 4), np.uint8)
 TRUE = np.zeros((3, 4), bool)
@@ -33,6 +36,22 @@ def test_floats_are_refused() -> None:
 def test_masks_of_numbers_are_refused() -> None:
     with pytest.raises(CalcoError, match=r"true .* uint8"):
         ProbMap("a", "g", LEVELS, LEVELS)  # type: ignore[arg-type]
+
+
+def test_pictures_are_saved_level_by_level_in_folders_of_their_ids(tmp_path: Path) -> None:
+    levels = np.arange(12, dtype=np.uint8).reshape(3, 4) * 23  # (3, 4)
+    save_grey(levels, tmp_path, "b/07")
+    assert_array_equal(np.asarray(Image.open(tmp_path / "b/07.png")), levels)
+    save_levels([ProbMap("c", "g", levels, TRUE)], tmp_path)
+    assert (tmp_path / "c.png").read_bytes() == (tmp_path / "b/07.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["../a", "b/../../a", "/a"])
+def test_an_id_that_leaves_its_folder_is_refused(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "masks"
+    with pytest.raises(CalcoError, match="ID_UNSAFE"):
+        save_grey(LEVELS, root, name)
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_scoring_needs_no_torch() -> None:

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from calco.metrics.intervals import mean_interval, sign_flip_p
+from calco.metrics import intervals
+from calco.metrics.intervals import mean_interval, mean_intervals, sign_flip_p
 
 NAMES = [f"group {i:02d}" for i in range(100)]
 
@@ -48,6 +49,32 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
         low, high = mean_interval(values.tolist(), groups.tolist(), 300, seed=trial)
         held += low <= 0 <= high
     assert 0.88 <= held / 200 <= 0.98
+
+
+def test_columns_get_the_intervals_they_get_alone() -> None:
+    columns = np.random.default_rng(3).random((4, 60)).tolist()
+    groups = [NAMES[i % 23] for i in range(60)]
+    together = mean_intervals(columns, groups, 700, seed=1)
+    assert together == [mean_interval(column, groups, 700, seed=1) for column in columns]
+    assert len(set(together)) == 4
+
+
+def test_a_constant_column_has_no_width() -> None:
+    for value in (0.1, 2 / 3, 1234.5678):
+        low, high = mean_interval([value] * 30, [NAMES[i % 7] for i in range(30)], 500)
+        assert low == high == pytest.approx(value, abs=1e-9)
+
+
+def test_what_one_image_lacks_has_no_interval() -> None:
+    lacking, full = mean_intervals([[0.1, math.nan, 0.3], [0.0, 1.0, 1.0]], ["a", "b", "b"], 200)
+    assert lacking == (math.nan, math.nan)  # the NaN that records compare equal with
+    assert full == (0.0, 1.0)
+
+
+def test_groups_weigh_by_their_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    # half of all resamples hold both groups, three images of 1 and one of 0
+    monkeypatch.setattr(intervals, "INTERVAL", (0.3, 0.7))
+    assert mean_interval([1, 1, 1, 0], ["a", "a", "a", "b"], 1000) == (0.75, 0.75)
 
 
 # --- p-value

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -311,6 +311,34 @@ class TestInterval:
         expected = group_interval(images, 500)
         monkeypatch.setattr(intervals, "BLOCK", 100)
         assert group_interval(images, 500) == expected
+
+    def test_every_mean_over_all_images_has_one(self) -> None:
+        images = random_scores(40, n_groups=40)
+        summary = asdict(summarise(images, 300))
+        means = {n.removesuffix("_mean") for n in summary if n.endswith("_mean")}
+        sure = {n.removesuffix("_ci95") for n in summary if n.endswith("_ci95")}
+        assert means - sure == {"dice_nonempty"}  # over some of the images
+        assert sure < means
+        for name in sure:
+            low, high = summary[f"{name}_ci95"]
+            assert low < summary[f"{name}_mean"] < high, name
+
+    def test_is_that_of_the_dice_when_the_score_is_the_dice(self) -> None:
+        images = [
+            replace(i, boundary=replace(i.boundary, nsd=i.dice), tgs=1.0)
+            for i in random_scores(40, n_groups=13)
+        ]
+        summary = summarise(images, 300)
+        assert summary.nsd_ci95 == summary.dice_ci95 == group_interval(images, 300)
+        assert summary.tgs_ci95 == (1.0, 1.0)
+
+    def test_no_score_has_one_for_one_group_or_what_was_not_measured(self) -> None:
+        alone = asdict(summarise(random_scores(10, n_groups=1), 100))
+        pixels = summarise([score(strip(0, 3), strip(0, i), f"i{i}") for i in (3, 4)], 100)
+        ends = [v for name, v in alone.items() if name.endswith("_ci95")]
+        assert len(ends) == 10
+        assert all(math.isnan(end) for pair in [*ends, pixels.nsd_ci95] for end in pair)
+        assert pixels.iou_ci95 == (0.75, 1.0)
 
     @staticmethod
     def _with_dice(values: Sequence[float] | NDArray[np.float64]) -> list[ImageScore]:

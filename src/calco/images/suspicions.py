@@ -252,12 +252,19 @@ def _count(group: Twins) -> int:
 
 def _twins(group: Twins) -> Problem:
     code, what, severity = _TWINS[group.kind]
+    do = "nothing: the split keeps them together"
+    if group.n_blocks > 1:
+        what = f"one of {group.n_blocks} blocks of a series too long to stay together"
+        do = (
+            "read the score as that of other places in the same series, not of another series: the"
+            " split parts neighbours where two blocks meet"
+        )
     return Problem(
         code,
         what,
         where=group.ids[0],
         got=name_some(group.ids),
-        do="nothing: the split keeps them together",
+        do=do,
         severity=severity,
         ids=group.ids,
     )

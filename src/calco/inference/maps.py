@@ -59,12 +59,25 @@ def save_levels(maps: Sequence[ProbMap], root: Path) -> None:
         CalcoError: When an id would leave the folder.
     """
     for m in maps:
-        path = root / f"{m.id}.png"
-        if not path.resolve().is_relative_to(root.resolve()):
-            do = "rename the image"
-            raise CalcoError(
-                Problem("ID_UNSAFE", "the id leaves its folder", got=repr(m.id), do=do)
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _, png = cv2.imencode(".png", m.levels)
-        write_atomic(path, png.tobytes())
+        save_grey(m.levels, root, m.id)
+
+
+def save_grey(levels: NDArray[np.uint8], root: Path, id: str) -> None:
+    """Write a map or a mask as ``<root>/<id>.png``.
+
+    Args:
+        levels: (H, W) uint8.
+        root: Folder; made, with those within it that the id names.
+        id: Of the sample.
+
+    Raises:
+        CalcoError: When the id would leave the folder.
+    """
+    path = root / f"{id}.png"
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise CalcoError(
+            Problem("ID_UNSAFE", "the id leaves its folder", got=repr(id), do="rename the image")
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, png = cv2.imencode(".png", levels)
+    write_atomic(path, png.tobytes())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
-from operator import add
+from operator import add, attrgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,23 @@ from calco.metrics import overlap
 from calco.metrics.boundary import score_boundary
 from calco.metrics.counts import count
 from calco.metrics.doubt import rank_correlation
-from calco.metrics.intervals import mean_interval
+from calco.metrics.intervals import mean_intervals
 from calco.metrics.objects import dsb2018, match_objects, object_f1, tgs
 from calco.records import Counts, ImageScore, ObjectCounts, SubsetSummary
+
+_MEANS: Mapping[str, Callable[[ImageScore], float]] = {
+    "dice": attrgetter("dice"),
+    "iou": attrgetter("iou"),
+    "hd95_px": attrgetter("boundary.hd95_px"),
+    "assd_px": attrgetter("boundary.assd_px"),
+    "nsd": attrgetter("boundary.nsd"),
+    "boundary_iou": attrgetter("boundary.boundary_iou"),
+    "object_f1_50": attrgetter("object_f1_50"),
+    "object_f1_75": attrgetter("object_f1_75"),
+    "dsb2018": attrgetter("dsb2018"),
+    "tgs": attrgetter("tgs"),
+}
+"""Scores that are averaged over images, as the summary calls them; each mean has its interval."""
 
 
 def score_image(
@@ -90,12 +105,13 @@ def summarise(images: Sequence[ImageScore], bootstrap: int, seed: int = 0) -> Su
 
     Args:
         images: At least one.
-        bootstrap: Resamples behind the interval of the mean Dice.
+        bootstrap: Resamples behind the intervals of the means.
         seed: Of the resampling.
 
     Returns:
-        Means over images, ratios of pooled counts, and the interval; see ``SubsetSummary``. Means
-        of outlines and objects are NaN unless ``score_shapes`` measured every image.
+        Means over images with their intervals, and ratios of pooled counts; see
+        ``SubsetSummary``. Means of outlines and objects are NaN unless ``score_shapes`` measured
+        every image.
 
     Raises:
         CalcoError: When there is no image: a mean over nothing would be a made-up number.
@@ -110,37 +126,36 @@ def summarise(images: Sequence[ImageScore], bootstrap: int, seed: int = 0) -> Su
         n_images=len(images),
         n_empty=len(empty),
         n_groups=len({image.group for image in images}),
-        dice_mean=_mean(image.dice for image in images),
-        dice_ci95=mean_interval(
-            [image.dice for image in images], [image.group for image in images], bootstrap, seed
-        ),
-        iou_mean=_mean(image.iou for image in images),
         dice_global=overlap.dice(pooled),
         iou_global=overlap.iou(pooled),
         precision=overlap.precision(pooled),
         recall=overlap.recall(pooled),
         dice_nonempty_mean=_mean(image.dice for image in images if _has_truth(image)),
         false_positive_rate_on_empty=_mean(float(image.counts.fp > 0) for image in empty),
+        **_means(images, bootstrap, seed),
     )
-    return _add_shapes(summary, images)
+    return _add_objects(summary, images)
 
 
-def _add_shapes(summary: SubsetSummary, images: Sequence[ImageScore]) -> SubsetSummary:
+def _means(images: Sequence[ImageScore], bootstrap: int, seed: int) -> dict[str, Any]:
+    """Return each mean over all images and its interval, as fields of the summary."""
+    columns = {name: [value_of(image) for image in images] for name, value_of in _MEANS.items()}
+    groups = [image.group for image in images]
+    intervals = mean_intervals(list(columns.values()), groups, bootstrap, seed)
+    fields: dict[str, Any] = {}
+    for (name, values), interval in zip(columns.items(), intervals, strict=True):
+        fields |= {f"{name}_mean": _mean(values), f"{name}_ci95": interval}
+    return fields
+
+
+def _add_objects(summary: SubsetSummary, images: Sequence[ImageScore]) -> SubsetSummary:
     objects = _pool([image.objects for image in images])
     return replace(
         summary,
         n_one_empty=sum(_has_truth(image) != _has_prediction(image) for image in images),
-        hd95_px_mean=_mean(image.boundary.hd95_px for image in images),
-        assd_px_mean=_mean(image.boundary.assd_px for image in images),
-        nsd_mean=_mean(image.boundary.nsd for image in images),
-        boundary_iou_mean=_mean(image.boundary.boundary_iou for image in images),
         n_objects_pred=objects.n_pred if objects else None,
         n_objects_true=objects.n_true if objects else None,
-        object_f1_50_mean=_mean(image.object_f1_50 for image in images),
-        object_f1_75_mean=_mean(image.object_f1_75 for image in images),
         object_f1_50_global=object_f1(objects, 50) if objects else math.nan,
-        dsb2018_mean=_mean(image.dsb2018 for image in images),
-        tgs_mean=_mean(image.tgs for image in images),
         estimate_correlation=rank_correlation(
             [image.estimated_dice for image in images], [image.dice for image in images]
         ),

@@ -267,10 +267,13 @@ class Twins:
         ids: At least two.
         kind: ``exact`` are the same bytes, ``near`` look alike, ``series`` are several pictures of
             one thing: of a film, a stack, a slide. A copy within a series is in both groups.
+        n_blocks: Pieces that a series was cut into, of which this is one, because it would have
+            left nothing to split; 1 is whole.
     """
 
     ids: tuple[str, ...]
     kind: Literal["exact", "near", "series"]
+    n_blocks: int = 1
 
 
 @dataclass(frozen=True)

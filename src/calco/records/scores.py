@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal, NamedTuple
 
 from calco.records.tables import html_table
 
 OBJECT_IOU_PERCENT = tuple(range(50, 100, 5))  # whole numbers, so that IoU compare exactly
+UNKNOWN = (math.nan, math.nan)  # interval of what was not measured, or of one group
 
 SCORE_DEFINITION = (
     "dice_mean: per-image Dice at original resolution, averaged over images; both masks empty = 1,"
-    " one empty = 0; intervals resample groups."
+    " one empty = 0; *_ci95: 95 % intervals of the means, groups resampled."
     " hd95_px_mean, assd_px_mean: distances between the outlines in pixels (larger of the two"
     " directed 95 % percentiles; mean over both outlines); both empty = 0, one empty = the image"
     " diagonal."
@@ -181,15 +180,17 @@ class SubsetSummary:
 
     Per-image means count a pair of empty masks as perfect and a pair with one empty mask as the
     worst: 0, or the image diagonal for a distance. Precision and recall are pooled over pixels.
-    What was not measured, as in older runs, is NaN or None.
+    The 95 % intervals of the means resample groups; NaN with one group. What was not measured, as
+    in older runs, is NaN or None.
 
     Attributes:
         n_images: Images scored.
         n_empty: Thereof with an empty truth.
-        n_groups: Groups resampled for the interval.
+        n_groups: Groups resampled for the intervals.
         dice_mean: Mean per-image Dice.
-        dice_ci95: Its 95 % interval, groups resampled.
+        dice_ci95: Its interval.
         iou_mean: Mean per-image IoU.
+        iou_ci95: Its interval.
         dice_global: Dice of the pooled counts; NaN when nothing was there or predicted.
         iou_global: IoU of the pooled counts.
         precision: Pooled.
@@ -198,17 +199,25 @@ class SubsetSummary:
         false_positive_rate_on_empty: Share of empty images in which anything was predicted.
         n_one_empty: Images in which the truth or the prediction is empty, but not both.
         hd95_px_mean: Mean per-image HD95.
+        hd95_px_ci95: Its interval.
         assd_px_mean: Mean per-image ASSD.
+        assd_px_ci95: Its interval.
         nsd_mean: Mean per-image NSD.
+        nsd_ci95: Its interval.
         nsd_tolerance_px: Distance within which it calls an outline right.
         boundary_iou_mean: Mean per-image boundary IoU.
+        boundary_iou_ci95: Its interval.
         n_objects_pred: Objects predicted, in all images.
         n_objects_true: True objects, in all images.
         object_f1_50_mean: Mean per-image F1 of objects matched above an IoU of 0.50.
+        object_f1_50_ci95: Its interval.
         object_f1_75_mean: The same above 0.75.
+        object_f1_75_ci95: Its interval.
         object_f1_50_global: F1 of the pooled objects; NaN when there is none.
         dsb2018_mean: Mean per-image score of the 2018 Data Science Bowl.
+        dsb2018_ci95: Its interval.
         tgs_mean: Mean per-image score of the TGS salt competition.
+        tgs_ci95: Its interval.
         estimate_correlation: Spearman's, of the estimated with the true Dice of the images.
         ece: Expected calibration error of all pixels; NaN when masks alone were scored.
         average_precision: Of all pixels; likewise.
@@ -226,19 +235,28 @@ class SubsetSummary:
     recall: float
     dice_nonempty_mean: float
     false_positive_rate_on_empty: float
+    iou_ci95: tuple[float, float] = UNKNOWN
     n_one_empty: int | None = None
     hd95_px_mean: float = math.nan
+    hd95_px_ci95: tuple[float, float] = UNKNOWN
     assd_px_mean: float = math.nan
+    assd_px_ci95: tuple[float, float] = UNKNOWN
     nsd_mean: float = math.nan
+    nsd_ci95: tuple[float, float] = UNKNOWN
     nsd_tolerance_px: float = math.nan
     boundary_iou_mean: float = math.nan
+    boundary_iou_ci95: tuple[float, float] = UNKNOWN
     n_objects_pred: int | None = None
     n_objects_true: int | None = None
     object_f1_50_mean: float = math.nan
+    object_f1_50_ci95: tuple[float, float] = UNKNOWN
     object_f1_75_mean: float = math.nan
+    object_f1_75_ci95: tuple[float, float] = UNKNOWN
     object_f1_50_global: float = math.nan
     dsb2018_mean: float = math.nan
+    dsb2018_ci95: tuple[float, float] = UNKNOWN
     tgs_mean: float = math.nan
+    tgs_ci95: tuple[float, float] = UNKNOWN
     estimate_correlation: float = math.nan
     ece: float = math.nan
     average_precision: float = math.nan
@@ -289,38 +307,6 @@ class Reference:
     nested_dice: float = math.nan
 
 
-class Box(NamedTuple):
-    """A rectangle of pixels: its first row and column, and its size."""
-
-    row: int
-    col: int
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class LabelSuspicion:
-    """A mask that is probably wrong.
-
-    Attributes:
-        id: Sample.
-        kind: ``missed object``, ``extra object``, ``shifted`` or ``swapped``: the strongest sign.
-        score: All signs together, in units of what the model's own errors make of them.
-        dice: Of the model's mask with it.
-        estimated_dice: What the model itself expects.
-        detail: What speaks against the mask.
-        box: Where; None when it is all of the mask.
-    """
-
-    id: str
-    kind: str
-    score: float
-    dice: float
-    estimated_dice: float
-    detail: str
-    box: Box | None = None
-
-
 @dataclass(frozen=True)
 class Leak:
     """What a split that ignores groups and look-alikes would have made of the headline.
@@ -334,45 +320,3 @@ class Leak:
     n_together: int
     grouped_dice: float
     random_dice: float
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """An unlabelled image that is worth labelling.
-
-    Attributes:
-        rank: From 1, the most useful.
-        id: Relative path without its extension.
-        source: Image file.
-        estimated_dice: What its mask would probably get.
-        likeness: Correlation with the most alike image of a better rank, in [0, 1].
-    """
-
-    rank: int
-    id: str
-    source: Path
-    estimated_dice: float
-    likeness: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One row of a prediction manifest.
-
-    Attributes:
-        id: Relative path without its extension; the written mask's name.
-        source: Image file.
-        status: ``done`` or ``failed``.
-        foreground_fraction: NaN when failed.
-        seconds: Wall time of the image.
-        message: What failed.
-        estimated_dice: What the mask would probably get, without its truth; NaN when failed.
-    """
-
-    id: str
-    source: Path
-    status: Literal["done", "failed"]
-    foreground_fraction: float
-    seconds: float
-    message: str = ""
-    estimated_dice: float = math.nan

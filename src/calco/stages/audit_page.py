@@ -16,7 +16,7 @@ from calco.files import to_json, write_atomic
 from calco.formats.evidence import Evidence
 from calco.formats.findings import Kind, gather_kinds
 from calco.formats.pages import page_template
-from calco.records import SUBSETS, Audit, ImageSpec, Sample, SampleFacts, SampleIndex
+from calco.records import SUBSETS, Audit, ImageSpec, Sample, SampleFacts, SampleIndex, Twins
 from calco.wording import counted
 
 NBSP = "\u00a0"  # no line break between a number and its unit
@@ -98,14 +98,21 @@ def _facts(audit: Audit) -> list[tuple[str, str]]:
         ("How masks were read", printable(code.note or code.kind)),
         ("What the model will see", _input(audit.index.spec)),
     ]
-    if kept := Counter("series" if g.kind == "series" else "look-alikes" for g in audit.twins):
-        told = (f"{counted(n, 'group')} of {kind}" for kind, n in sorted(kept.items()))
+    if kept := Counter(map(_togetherness, audit.twins)):
+        told = (f"{counted(n, noun)} of {whose}" for (noun, whose), n in sorted(kept.items()))
         rows.append(("Kept on one side of the split", ", ".join(told)))
     if groups:
         rows.append(("Declared groups", str(len(groups))))
     if subsets := Counter(s.subset for s in audit.index if s.subset is not None):
         rows.append(("Division given", ", ".join(f"{subsets[s]} {s}" for s in SUBSETS)))
     return rows
+
+
+def _togetherness(twins: Twins) -> tuple[str, str]:
+    """Return what a group is called, as (noun, of what)."""
+    if twins.n_blocks > 1:
+        return "block", "a series that was cut"
+    return "group", "series" if twins.kind == "series" else "look-alikes"
 
 
 def _measured(facts: Sequence[SampleFacts]) -> list[tuple[str, str]]:

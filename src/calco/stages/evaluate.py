@@ -10,18 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from calco.config import DataConfig, EvaluateConfig
 from calco.errors import CalcoError, Problem
-from calco.files import write_atomic
 from calco.formats.pairs import MaskPair, pair_masks
 from calco.formats.truth import read_sample, read_truth
 from calco.images.masks import detect_code
 from calco.images.otsu import otsu_mask
-from calco.inference.maps import ProbMap
+from calco.inference.maps import ProbMap, save_grey
 from calco.inference.postprocess import clean
 from calco.inference.quality import estimate_dice
 from calco.metrics.calibration import calibrate, count_levels
@@ -66,7 +64,8 @@ def evaluate(
         for m in part:
             pred = clean(m.levels, params)
             if folder:
-                _write_mask(folder.path / "predictions" / subset, m.id, pred)
+                levels = pred.view(np.uint8) * np.uint8(255)
+                save_grey(levels, folder.path / "predictions" / subset, m.id)
             pixels = score_image(m.id, m.group, subset, pred, m.true)
             shapes = score_shapes(pixels, pred, m.true, config.tolerance_px)
             images.append(replace(shapes, estimated_dice=estimate_dice(m.levels, pred)))
@@ -163,17 +162,6 @@ def _scores(
             average_precision=known.average_precision if known else math.nan,
         )
     return Scores(tuple(images), summaries, calibrations)
-
-
-def _write_mask(root: Path, name: str, mask: NDArray[np.bool_]) -> None:
-    path = root / f"{name}.png"
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise CalcoError(
-            Problem("ID_UNSAFE", "the id leaves its folder", got=repr(name), do="rename the image")
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _, png = cv2.imencode(".png", mask.view(np.uint8) * np.uint8(255))
-    write_atomic(path, png.tobytes())
 
 
 def _otsu_dice(index: SampleIndex, bright: bool) -> float:
