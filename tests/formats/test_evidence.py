@@ -8,6 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tests.images.facts import sound
+from tests.stages.pages import write_png
 
 from calco.errors import Problem
 from calco.formats.evidence import Evidence, _visible, count_named, named
@@ -20,19 +22,12 @@ from calco.records import (
     RleDialect,
     RleMask,
     Sample,
-    SampleFacts,
     SampleIndex,
 )
 from calco.records.data import MaskSource
 from calco.wording import name_some
 
 SIZE = (6, 8)
-
-
-def write(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
-    return path
 
 
 @pytest.fixture
@@ -43,17 +38,17 @@ def audit(tmp_path: Path) -> Audit:
     mask[:3] = 255  # the upper half
     grey = np.full(SIZE, 90, np.uint8)
     masks: tuple[MaskSource, ...] = (
-        FileMask(write(root / "masks" / "a.png", mask)),
-        FileMask(write(root / "masks" / "1.png", mask)),
-        ObjectMasks((write(root / "c" / "masks" / "o1.png", mask),)),
+        FileMask(write_png(root / "masks" / "a.png", mask)),
+        FileMask(write_png(root / "masks" / "1.png", mask)),
+        ObjectMasks((write_png(root / "c" / "masks" / "o1.png", mask),)),
         RleMask(("1 3",), RleDialect(), "train.csv:2"),
     )
     images = ("images/a.png", "images/1.png", "c/images/c.png", "deep/d.png")
     samples = tuple(
-        Sample(name, write(root / image, grey), truth)
+        Sample(name, write_png(root / image, grey), truth)
         for name, image, truth in zip(("a", "1", "c", "deep/d"), images, masks, strict=True)
     )
-    facts = tuple(SampleFacts(s.id, *SIZE, 1, "uint8", 90, 90, 90, 0.5, 1, "0") for s in samples)
+    facts = tuple(sound(s.id, foreground_fraction=0.5, n_objects=1) for s in samples)
     spec, code = ImageSpec(channels=1), MaskCode("values", (255,))
     return Audit(SampleIndex(root, "made", samples, spec, code), facts)
 
@@ -95,7 +90,7 @@ def test_pixel_values_are_not_taken_for_ids(audit: Audit) -> None:
 
 def test_files_are_found_that_belong_to_no_sample(audit: Audit) -> None:
     root = audit.index.root
-    write(root / "images" / "lone.png", np.zeros(SIZE, np.uint8))
+    write_png(root / "images" / "lone.png", np.zeros(SIZE, np.uint8))
     (root / "images" / "notes.txt").write_text("x")
     assert about(audit, "images", "lone.png, gone.png, notes.txt") == ["images/lone.png"]
     assert about(audit, got="images/lone.png and 3 more") == ["images/lone.png"]
@@ -103,7 +98,7 @@ def test_files_are_found_that_belong_to_no_sample(audit: Audit) -> None:
 
 
 def test_nothing_outside_the_data_folder_is_shown(audit: Audit, tmp_path: Path) -> None:
-    secret = write(tmp_path / "secret.png", np.zeros(SIZE, np.uint8))
+    secret = write_png(tmp_path / "secret.png", np.zeros(SIZE, np.uint8))
     (audit.index.root / "link.png").symlink_to(secret)
     for where in ("../secret.png", str(secret), "link.png"):
         assert about(audit, where) == about(audit, got=where) == []

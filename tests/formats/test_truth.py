@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
-from PIL import Image
+from tests.images.pictures import fault, save
 
-from calco.errors import CalcoError, Problem
 from calco.formats.truth import read_sample, read_truth
 from calco.records.data import (
     FileMask,
@@ -30,15 +27,7 @@ SHAPE = np.array([[0, 1, 0], [1, 1, 0]], bool)  # (2, 3)
 
 
 def write(path: Path, mask: NDArray[np.bool_]) -> Path:
-    Image.fromarray(mask.astype(np.uint8) * 255).save(path)
-    return path
-
-
-def fault(read: Callable[[], object]) -> Problem:
-    with pytest.raises(CalcoError) as caught:
-        read()
-    (problem,) = caught.value.problems
-    return problem
+    return save(path, mask.astype(np.uint8) * 255)
 
 
 def test_file(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.images.facts import sound
 
 from calco.errors import Problem
 from calco.images.alignment import Edges
@@ -20,21 +22,7 @@ NOWHERE = Alignment(0.02, (9, 9), 0.11, rival=0.1, turn="half_turn", turn_score=
 def facts_of(alignments: Mapping[str, Alignment | None]) -> list[SampleFacts]:
     """Samples alike in all but how their masks lie."""
     return [
-        SampleFacts(
-            id=name,
-            height=100,
-            width=80,
-            channels=3,
-            dtype="uint8",
-            low=3,
-            high=250,
-            mean=90 + i % 5,
-            foreground_fraction=0.1,
-            n_objects=4,
-            image_sha256=f"{i:064d}",
-            contrast=20 + i % 3,
-            alignment=alignment,
-        )
+        sound(name, mean=90 + i % 5, contrast=20 + i % 3, alignment=alignment)
         for i, (name, alignment) in enumerate(alignments.items())
     ]
 
@@ -180,18 +168,10 @@ def stained(n: int, score: float, share: float, mean: float, name: str) -> list[
     """Images of one look with masks of one kind."""
     rng = np.random.default_rng(len(name))
     return [
-        SampleFacts(
-            id=f"{name}{i:02d}",
-            height=100,
-            width=80,
-            channels=3,
-            dtype="uint8",
-            low=3,
-            high=250,
+        sound(
+            f"{name}{i:02d}",
             mean=mean * rng.uniform(0.9, 1.1),
             foreground_fraction=share * rng.uniform(0.8, 1.1),
-            n_objects=4,
-            image_sha256=f"{name}{i}",
             contrast=mean / 4,
             alignment=Alignment(score, shift_score=score),
         )
@@ -221,8 +201,6 @@ def test_neither_share_nor_sign_alone_is_believed() -> None:
 
 
 def test_equal_looks_do_not_vote_for_themselves() -> None:
-    same = [SampleFacts(**{**vars(f), "mean": 20.0, "contrast": 5.0}) for f in GLOW]
-    inverted = SampleFacts(
-        **{**vars(same[0]), "id": "x", "foreground_fraction": 0.9, "alignment": Alignment(-0.6)}
-    )
+    same = [replace(f, mean=20, contrast=5) for f in GLOW]
+    inverted = replace(same[0], id="x", foreground_fraction=0.9, alignment=Alignment(-0.6))
     assert [p.where for p in suspect_places([*same, inverted], {})] == ["x"]

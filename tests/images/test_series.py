@@ -9,21 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from tests.images.facts import sound
+from tests.stages.audits import audit_of, sample
 
 from calco.config import AuditConfig, SplitConfig
 from calco.images.duplicates import connected, find_twins, signature
 from calco.images.io import read_image
 from calco.images.series import find_series
-from calco.records import (
-    Audit,
-    FileMask,
-    ImageSpec,
-    MaskCode,
-    Sample,
-    SampleFacts,
-    SampleIndex,
-    Twins,
-)
+from calco.records import ImageSpec, Twins
 from calco.stages.split import split_samples
 
 Array = NDArray[np.float32]
@@ -42,17 +35,18 @@ def unrelated(count: int, seed: int = 9) -> list[Array]:
     return stack(count, seed, between=0)
 
 
-def fact(name: str, height: int = 64) -> SampleFacts:
-    return SampleFacts(name, height, 64, 1, "uint8", 0, 255, 90, 0.1, 1, name)
-
-
 def series_of(
     names: Sequence[str], signatures: Sequence[Array], twins: Sequence[Twins] = ()
 ) -> list[tuple[str, ...]]:
-    facts = [fact(name) for name in names]
-    found = find_series(names, facts, signatures, AuditConfig(), twins)
+    found = find_series(names, [sound(n) for n in names], signatures, AuditConfig(), twins)
     assert {group.kind for group in found} <= {"series"}
     return [group.ids for group in found]
+
+
+def numbers_of_blocks(names: Sequence[str], signatures: Sequence[Array]) -> list[int]:
+    """Tell of each group found how many blocks it is one of."""
+    found = find_series(names, [sound(n) for n in names], signatures, AuditConfig())
+    return [group.n_blocks for group in found]
 
 
 OTHERS = tuple(f"img_{i:04d}" for i in range(1, 41))
@@ -115,7 +109,7 @@ def test_one_spoilt_slice_stays_among_its_neighbours() -> None:
 
 def test_pictures_of_another_size_are_of_another_series() -> None:
     names = [*OTHERS, *NAMES["slices"]]
-    facts = [fact(name, 64 + 64 * (name[-1] in "13579")) for name in names]
+    facts = [sound(name, height=64 + 64 * (name[-1] in "13579")) for name in names]
     found = find_series(names, facts, unrelated(40) + stack(10, 1), AuditConfig())
     assert not any({"patient3_slice008", "patient3_slice009"} <= {*group.ids} for group in found)
 
@@ -130,8 +124,8 @@ def test_a_stack_that_is_the_whole_set_is_cut_into_blocks() -> None:
 def test_a_series_of_a_third_of_the_set_is_not_cut() -> None:
     slices = [f"slice{i:02d}" for i in range(20)]
     assert series_of([*OTHERS, *slices], unrelated(40) + stack(20, 1)) == [tuple(slices)]
-    blocks = series_of([*OTHERS[1:], *slices], unrelated(39) + stack(20, 1))
-    assert len(blocks) == 8
+    assert numbers_of_blocks([*OTHERS, *slices], unrelated(40) + stack(20, 1)) == [1]
+    assert numbers_of_blocks([*OTHERS[1:], *slices], unrelated(39) + stack(20, 1)) == [8] * 8
 
 
 def test_known_twins_are_never_separated_by_a_cut() -> None:
@@ -160,16 +154,12 @@ def test_a_film_whose_frames_are_near_copies_can_still_be_split() -> None:
 
 def test_parts_given_by_the_user_win_over_a_series() -> None:
     names = [f"slice{i:02d}" for i in range(30)]
-    samples = [
-        Sample(name, Path(name), FileMask(Path(name)), subset="train" if i < 24 else "test")
-        for i, name in enumerate(names)
-    ]
-    facts = tuple(fact(name) for name in names)
-    blocks = find_series(names, facts, stack(30, 1), AuditConfig())
-    index = SampleIndex(Path(), "", tuple(samples), ImageSpec(), MaskCode("values"))
-    split = split_samples(Audit(index, facts, blocks), SplitConfig())
-    assert [sample.id for sample in split.part("test")] == names[24:]
-    validated = [names.index(sample.id) for sample in split.part("validation")]
+    samples = [sample(name, subset="train" if i < 24 else "test") for i, name in enumerate(names)]
+    blocks = find_series(names, [sound(name) for name in names], stack(30, 1), AuditConfig())
+    audit = audit_of(samples, *blocks, shares=dict.fromkeys(names, 0.1))
+    split = split_samples(audit, SplitConfig())
+    assert [s.id for s in split.part("test")] == names[24:]
+    validated = [names.index(s.id) for s in split.part("validation")]
     assert validated == list(range(validated[0], validated[0] + len(validated)))  # one block
     assert 3 <= len(validated) <= 4  # of 24
 
@@ -201,7 +191,7 @@ def test_order_does_not_matter() -> None:
 def test_nothing_is_sought_when_switched_off_or_among_few() -> None:
     names = NAMES["slices"]
     off = AuditConfig(twins=False)
-    assert find_series(names, [fact(n) for n in names], stack(10, 1), off) == ()
+    assert find_series(names, [sound(n) for n in names], stack(10, 1), off) == ()
     assert series_of(names, stack(10, 1)) != []
     assert series_of(names[:7], stack(7, 1)) == []
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.images.facts import sound
 
 from calco.config import AuditConfig
 from calco.errors import Problem
@@ -18,19 +19,7 @@ CONFIG = AuditConfig()
 def facts_of(*shares: float) -> list[SampleFacts]:
     """Sound samples with these foreground shares; NaN stands for 0.2."""
     return [
-        SampleFacts(
-            id=f"s{i:02d}",
-            height=100,
-            width=80,
-            channels=3,
-            dtype="uint8",
-            low=3,
-            high=250,
-            mean=90,
-            foreground_fraction=0.2 if math.isnan(share) else share,
-            n_objects=4,
-            image_sha256=f"{i:064d}",
-        )
+        sound(f"s{i:02d}", foreground_fraction=0.2 if math.isnan(share) else share)
         for i, share in enumerate(shares)
     ]
 
@@ -157,6 +146,17 @@ def test_series_are_noted_beside_the_twins_in_them() -> None:
     assert (series.code, series.severity, series.got) == ("SERIES", "note", "a, b, c")
     assert series.what == "several pictures of one thing"
     assert leak.what.startswith("several pictures of one thing across the given parts")
+
+
+def test_a_series_that_was_cut_is_not_said_to_stay_together() -> None:
+    samples = samples_of(**dict.fromkeys("abcdefgh"))
+    whole = Twins(("a", "b"), "series")
+    blocks = [Twins(("c", "d"), "series", 4), Twins(("e", "f"), "series", 4)]
+    kept, *cut = suspect_twins(samples, [whole, *blocks], {})
+    assert kept.do == "nothing: the split keeps them together"
+    assert [p.code for p in cut] == ["SERIES", "SERIES"]
+    assert {p.what for p in cut} == {"one of 4 blocks of a series too long to stay together"}
+    assert all("other places in the same series" in p.do for p in cut)
 
 
 def test_identical_images_with_different_masks() -> None:

@@ -10,21 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.stages.pages import Page, write_png
+from tests.stages.pages import Page, write_png, write_set
 
 from calco.config import AuditConfig, DataConfig
 from calco.errors import Problem, Severity
 from calco.files import to_json
-from calco.records import (
-    Audit,
-    FileMask,
-    ImageSpec,
-    MaskCode,
-    Sample,
-    SampleFacts,
-    SampleIndex,
-    Twins,
-)
+from calco.records import Audit, Twins
 from calco.stages.audit import audit_samples
 from calco.stages.audit_page import write_audit_page
 from calco.stages.samples import index_samples
@@ -36,22 +27,9 @@ FIVE_MEGABYTES = 5_000_000
 
 def make_audit(root: Path, ids: list[str], *problems: Problem) -> Audit:
     """Write samples whose masks are their first rows, one more from each to the next."""
-    samples, facts = [], []
-    for number, name in enumerate(ids):
-        true = np.zeros(SIZE, bool)
-        true[: number % SIZE[0]] = True
-        write_png(root / "images" / f"{name}.png", np.where(true, 200, 40).astype(np.uint8))
-        write_png(root / "masks" / f"{name}.png", true.astype(np.uint8) * 255)
-        mask = FileMask(root / "masks" / f"{name}.png")
-        samples.append(Sample(name, root / "images" / f"{name}.png", mask))
-        share, pieces = float(true.mean()), int(true.any())
-        facts.append(
-            SampleFacts(name, *SIZE, 1, "uint8", 40, 200, 60.0, share, pieces, f"{number:064x}")
-        )
-    code = MaskCode("values", (255,), note="0 is background, 255 is foreground")
-    layout = f"images/ beside masks/ ({len(ids)} images)"
-    index = SampleIndex(root, layout, tuple(samples), ImageSpec(channels=1), code)
-    return Audit(index, tuple(facts), (), problems)
+    rows = np.arange(SIZE[0])[:, None] + np.zeros(SIZE)  # (H, W)
+    masks = {name: rows < number % SIZE[0] for number, name in enumerate(ids)}
+    return replace(write_set(root, masks), problems=problems)
 
 
 def markup_of(audit: Audit, folder: Path) -> str:
@@ -147,7 +125,12 @@ def test_facts_of_the_set(root: Path, tmp_path: Path) -> None:
     audit = replace(
         audit,
         facts=(big, *audit.facts[1:]),
-        twins=(Twins(("cell01", "cell02"), "near"), Twins(("cell03", "cell04"), "series")),
+        twins=(
+            Twins(("cell01", "cell02"), "near"),
+            Twins(("cell03", "cell04"), "series"),
+            Twins(("cell05", "cell06"), "series", 4),
+            Twins(("cell07", "cell08"), "series", 4),
+        ),
         index=replace(audit.index, spec=spec),
     )
     text = page_of(audit, tmp_path).text
@@ -163,7 +146,7 @@ def test_facts_of_the_set(root: Path, tmp_path: Path) -> None:
         "39.6 % of an image on average",
         "19 separate pieces of foreground: 1 in the median image, 1 at most",
         "Empty masks 1 of 20",
-        "Kept on one side of the split 1 group of look-alikes, 1 group of series",
+        "split 2 blocks of a series that was cut, 1 group of look-alikes, 1 group of series",
         "0 is background, 255 is foreground",
         "three colour channels of 8 bit; 0 becomes 0 and 4095 becomes 255",
     ):

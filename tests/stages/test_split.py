@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 from statistics import fmean
 
@@ -11,58 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.stages.audits import audit_of, many, parts, sample, singles, sizes
 
 from calco.config import SplitConfig
 from calco.errors import CalcoError
-from calco.records import (
-    SUBSETS,
-    Audit,
-    FileMask,
-    ImageSpec,
-    MaskCode,
-    Sample,
-    SampleFacts,
-    SampleIndex,
-    Split,
-    Subset,
-    Twins,
-)
+from calco.records import SUBSETS, Audit, Twins
 from calco.stages.split import split_samples
-
-
-def audit_of(samples: Sequence[Sample], *twins: Twins, shares: Mapping[str, float]) -> Audit:
-    facts = tuple(
-        SampleFacts(s.id, 8, 8, 3, "uint8", 0, 255, 90, shares[s.id], 1, s.id) for s in samples
-    )
-    index = SampleIndex(Path("data"), "test", tuple(samples), ImageSpec(), MaskCode("values"))
-    return Audit(index, facts, twins)
-
-
-def sample(name: str, group: str | None = None, subset: Subset | None = None) -> Sample:
-    return Sample(name, Path(name), FileMask(Path(name)), group, subset)
-
-
-def singles(names: Sequence[str], *twins: Twins, share: float = 0.2) -> Audit:
-    return audit_of([sample(n) for n in names], *twins, shares=dict.fromkeys(names, share))
-
-
-def parts(split: Split) -> dict[str, Subset]:
-    return {a.id: a.subset for a in split.assignments}
-
-
-def sizes(split: Split) -> list[int]:
-    """Return images in train, validation, test."""
-    return [len(split.part(subset)) for subset in SUBSETS]
-
-
-def many(count: int, seed: int = 0) -> Audit:
-    """Skewed set: a fifth of the masks empty, most of the rest small."""
-    rng = np.random.default_rng(seed)
-    names = [f"image {i}" for i in range(count)]
-    drawn = np.where(rng.random(count) < 0.2, 0, rng.beta(0.5, 4, count))
-    shares = dict(zip(names, drawn.tolist(), strict=True))
-    return audit_of([sample(n) for n in names], shares=shares)
-
 
 # --- sizes
 
@@ -293,132 +245,3 @@ def test_another_seed_divides_anew() -> None:
     first, other = (parts(split_samples(audit, SplitConfig(seed=seed))) for seed in (0, 1))
     assert 0.3 < fmean(first[i] != other[i] for i in first) < 0.6
     assert first == parts(split_samples(audit, SplitConfig(seed=0)))
-
-
-# --- parts given by the user
-
-
-def given_parts(**counts: int) -> Audit:
-    samples = [
-        sample(f"{subset}{i:02d}", subset=subset)
-        for subset in SUBSETS
-        for i in range(counts.get(subset, 0))
-    ]
-    samples += [sample(f"free{i:02d}") for i in range(counts.get("free", 0))]
-    return audit_of(samples, shares={s.id: 0.2 for s in samples})
-
-
-def test_three_given_parts_are_kept() -> None:
-    split = split_samples(given_parts(train=5, validation=1, test=9), SplitConfig())
-    assert all(i.startswith(s) for i, s in parts(split).items())
-
-
-def test_missing_validation_is_taken_from_train() -> None:
-    split = split_samples(given_parts(train=40, test=10), SplitConfig())
-    assert sizes(split) == [34, 6, 10]
-    assert {i for i, s in parts(split).items() if s == "test"} == {
-        f"test{i:02d}" for i in range(10)
-    }
-
-
-def test_missing_test_is_taken_from_train_unless_unwanted() -> None:
-    audit = given_parts(train=40, validation=10)
-    assert sizes(split_samples(audit, SplitConfig())) == [34, 10, 6]
-    assert sizes(split_samples(audit, SplitConfig(test=0))) == [40, 10, 0]
-
-
-def test_samples_outside_the_given_parts_train() -> None:
-    split = split_samples(given_parts(validation=4, test=4, free=12), SplitConfig())
-    assert sizes(split) == [12, 4, 4]
-
-
-def test_a_free_twin_follows_the_given_part_of_its_group() -> None:
-    audit = given_parts(train=10, validation=3, test=3, free=1)
-    audit = replace(audit, twins=(Twins(("free00", "test01"), "near"),))
-    assert parts(split_samples(audit, SplitConfig()))["free00"] == "test"
-
-
-def test_given_parts_win_over_twins_and_new_parts_avoid_them() -> None:
-    audit = given_parts(train=12, test=4)
-    leaks = tuple(Twins((f"test{i:02d}", f"train{i:02d}"), "near") for i in range(4))
-    part = parts(split_samples(replace(audit, twins=leaks), SplitConfig(validation=0.5)))
-    assert all(part[f"test{i:02d}"] == "test" for i in range(4))
-    assert all(part[f"train{i:02d}"] == "train" for i in range(4))
-    assert Counter(part.values()) == {"train": 8, "validation": 4, "test": 4}
-
-
-def test_given_parts_without_training_are_refused() -> None:
-    with pytest.raises(CalcoError, match="SPLIT_GROUPS"):
-        split_samples(given_parts(validation=4, test=4), SplitConfig())
-    with pytest.raises(CalcoError, match="SPLIT_GROUPS"):
-        split_samples(given_parts(train=1, test=4), SplitConfig())
-
-
-# --- folds
-
-
-def folded(audit: Audit, n_folds: int) -> Split:
-    return split_samples(audit, SplitConfig(folds=n_folds))
-
-
-@pytest.mark.parametrize("n_folds", [2, 5, 10])
-def test_every_image_that_is_not_test_validates_one_training(n_folds: int) -> None:
-    split = folded(many(200), n_folds)
-    divisions = split.divisions()
-    assert len(divisions) == split.n_folds == n_folds
-    pool = sorted(s.id for s in split.part("train"))
-    assert sorted(s.id for d in divisions for s in d.validation) == pool
-    test = {s.id for s in split.part("test")}
-    for division in divisions:
-        train, validation = ({s.id for s in part} for part in (division.train, division.validation))
-        assert train | validation == set(pool)
-        assert not train & validation
-        assert not (train | validation) & test
-        assert len(validation) == pytest.approx(len(pool) / n_folds, abs=1)
-
-
-def test_folds_leave_the_test_part_as_it_is() -> None:
-    audit = many(200)
-    assert folded(audit, 5).part("test") == split_samples(audit, SplitConfig()).part("test")
-
-
-def test_folds_are_alike_in_foreground() -> None:
-    audit = many(400)
-    share = {f.id: f.foreground_fraction for f in audit.facts}
-    means = [fmean(share[s.id] for s in d.validation) for d in folded(audit, 5).divisions()]
-    assert max(means) < 1.35 * min(means)  # dealt out by chance alone they differ up to twofold
-
-
-def test_no_group_straddles_two_folds() -> None:
-    names = [f"{i:03d}" for i in range(90)]
-    samples = [sample(name, group=f"patient {i // 9}") for i, name in enumerate(names[:60])]
-    samples += [sample(name) for name in names[60:]]
-    twins = Twins(("061", "075"), "near")
-    split = folded(audit_of(samples, twins, shares=dict.fromkeys(names, 0.2)), 4)
-    folds_of: dict[str, set[tuple[str, int]]] = {}
-    for assignment in split.assignments:
-        where = (assignment.subset, assignment.fold)
-        folds_of.setdefault(assignment.group, set()).add(where)
-    assert all(len(where) == 1 for where in folds_of.values())
-    fold = {a.id: (a.subset, a.fold) for a in split.assignments}
-    assert fold["061"] == fold["075"]
-
-
-def test_a_given_validation_folder_is_divided_anew() -> None:
-    given: list[Subset] = ["train", "validation", "test"]
-    samples = [sample(f"{i:02d}", subset=given[i % 3]) for i in range(30)]
-    split = folded(audit_of(samples, shares={s.id: 0.1 for s in samples}), 5)
-    assert sizes(split) == [20, 0, 10]
-    assert {len(d.validation) for d in split.divisions()} == {4}
-
-
-def test_folds_need_groups() -> None:
-    with pytest.raises(CalcoError, match="SPLIT_GROUPS"):
-        folded(singles(["a", "b", "c", "d"]), 4)  # one of them is the test part
-
-
-def test_without_folds_there_is_one_training() -> None:
-    split = split_samples(many(40), SplitConfig())
-    [division] = split.divisions()
-    assert division.train == split.part("train")
-    assert (division.validation, division.validation_groups) == split.part_and_groups("validation")
