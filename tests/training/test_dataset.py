@@ -5,25 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from calco.formats.truth import read_truth
-from calco.records import FileMask, ImageSpec, MaskCode, NetworkPlan, Plan, Sample, SampleIndex
+from calco.records import NetworkPlan, Plan
+from calco.training.cache import Decoded
 from calco.training.dataset import (
     FOCUS_POINTS,
     MIN_STEPS_PER_EPOCH,
     Batch,
     Crops,
-    Decoded,
     EpochBatches,
     TrainLoader,
-    decode,
 )
 
 NETWORK = NetworkPlan("unet", 3, (0.0,) * 3, (255.0,) * 3)
@@ -103,6 +97,28 @@ def test_rare_foreground_is_seen_more_often_than_by_chance() -> None:
     assert 0.28 < hits < 0.45  # a third by focus; by chance about 0.006
 
 
+def test_empty_images_do_not_hide_the_foreground_of_others() -> None:
+    full, *empty = samples(20)
+    empty = [replace(sample, mask=np.zeros_like(sample.mask)) for sample in empty]
+    crops = Crops([full, *empty], replace(PLAN, focus=0.5), seed=0)
+    seen = [crops[1, i] for i in range(400)]
+    assert all(bool(mask.any()) == (index == 0) for _, mask, index in seen)
+    assert 0.45 < np.mean([index == 0 for *_, index in seen]) < 0.6  # by chance 0.05
+
+
+def test_without_focus_each_image_has_its_own_turn() -> None:
+    full, *empty = samples(4)
+    empty = [replace(sample, mask=np.zeros_like(sample.mask)) for sample in empty]
+    crops = Crops([full, *empty], replace(PLAN, focus=0.0), seed=0)
+    assert [crops[1, i][2] for i in range(8)] == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+def test_without_any_foreground_crops_lie_anywhere() -> None:
+    empty = [replace(sample, mask=np.zeros_like(sample.mask)) for sample in samples(3)]
+    crops = Crops(empty, replace(PLAN, focus=1.0), seed=0)
+    assert [crops[1, i][2] for i in range(3)] == [0, 1, 2]
+
+
 def test_resizing_shows_the_whole_image() -> None:
     plan = replace(PLAN, resize_px=32, augment=0.0)
     image, mask, index = Crops(samples(2), plan, seed=0)[1, 1]
@@ -110,23 +126,3 @@ def test_resizing_shows_the_whole_image() -> None:
     assert mask.shape == (1, 32, 32)
     assert index == 1
     assert set(np.unique(mask.numpy())) <= {0, 1}
-
-
-def test_masks_are_decoded_up_to_the_size_the_user_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("image", "mask"):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((4, 5), 255, np.uint8))
-    sample = Sample("a", tmp_path / "image.png", FileMask(tmp_path / "mask.png"))
-    spec, code = ImageSpec(channels=1, max_megapixels=400), MaskCode("values", (255,))
-    index = SampleIndex(tmp_path, "by hand", (sample,), spec, code)
-    limits = []
-
-    def recording(*arguments: Any) -> NDArray[np.bool_]:  # noqa: ANN401
-        limits.append(arguments[3])
-        return read_truth(*arguments)
-
-    monkeypatch.setattr("calco.formats.truth.read_truth", recording)
-    (decoded,) = decode(index)
-    assert decoded.mask.tolist() == [[1] * 5] * 4
-    assert limits == [400]

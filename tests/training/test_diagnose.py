@@ -7,7 +7,7 @@ import pytest
 
 from calco.config import LossName, Precision
 from calco.records import NetworkPlan, Plan
-from calco.training.dataset import Decoded
+from calco.training.cache import Decoded
 from calco.training.diagnose import collapsed, diverging, not_finite, not_learning, unlike
 from calco.training.validate import NOT_VALIDATED, Validation
 

@@ -14,7 +14,7 @@ from calco.inference.predictor import Predictor
 from calco.nets.build import Segmenter
 from calco.nets.checkpoint import ModelCard
 from calco.records import ImageSpec, NetworkPlan, Postprocess
-from calco.training.dataset import Decoded
+from calco.training.cache import Decoded
 from calco.training.losses import make_loss
 from calco.training.validate import MIN_IMAGES, affordable, validate
 

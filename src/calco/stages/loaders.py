@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from calco.config import Config
 from calco.records import Plan, Split
-from calco.training.dataset import Decoded, Loaders, TrainLoader, decode
+from calco.training.cache import Decoded, decode
+from calco.training.dataset import Loaders, TrainLoader
 
 
-def read_samples(split: Split) -> tuple[Decoded, ...]:
-    """Read what is trained and validated on into memory, once; the test part stays closed.
+def read_samples(split: Split, scratch: Path | None = None) -> tuple[Decoded, ...]:
+    """Read what is trained and validated on, once; the test part stays closed.
+
+    Args:
+        split: Its training and validation parts are read.
+        scratch: Folder for the pixels that memory does not hold; None keeps all in memory.
 
     Raises:
-        CalcoError: Lists every file that changed or vanished since the audit.
+        CalcoError: Lists every file that changed or vanished since the audit; SCRATCH_WRITE when
+            memory and disk are too small.
     """
-    return decode(split.index.only(a.id for a in split.assignments if a.subset != "test"))
+    index = split.index.only(a.id for a in split.assignments if a.subset != "test")
+    return decode(index, scratch)
 
 
 def build_loaders(

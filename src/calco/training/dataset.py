@@ -1,9 +1,8 @@
-"""Decoded samples in memory, and batches that are pure in (seed, epoch, index)."""
+"""Batches that are pure in (seed, epoch, index)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,48 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from calco.errors import CalcoError
-from calco.formats.truth import read_sample
 from calco.images.augment import augment, generator_for, resized
-from calco.records import ImageSpec, Plan, Sample, SampleIndex
+from calco.records import ImageSpec, Plan
+from calco.training.cache import Decoded
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Images (B, C, H, W) uint8, masks (B, 1, H, W) uint8 in {0, 1}, sample numbers (B,) int64."""
 
-FOCUS_SHARE = 1 / 3  # nnU-Net's share of crops centred on foreground: rare objects are seen
 FOCUS_POINTS = 256  # candidate centres remembered per image
 MIN_STEPS_PER_EPOCH = 16  # small sets are repeated, so that epochs are not all bookkeeping
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One sample in memory: image (H, W, C) uint8, mask (H, W) uint8 in {0, 1}."""
-
-    id: str
-    image: NDArray[np.uint8]
-    mask: NDArray[np.uint8]
-
-
-def decode(index: SampleIndex) -> tuple[Decoded, ...]:
-    """Read every labelled sample of an index, in its order.
-
-    Raises:
-        CalcoError: Lists every file that changed or vanished since the audit.
-    """
-
-    def one(sample: Sample) -> Decoded | CalcoError:
-        try:
-            image, mask = read_sample(sample, index)
-        except CalcoError as error:
-            return error
-        return Decoded(sample.id, image, mask.astype(np.uint8))
-
-    with ThreadPoolExecutor() as pool:  # decoding releases the GIL
-        results = list(pool.map(one, index.samples))
-    faults = [p for r in results if isinstance(r, CalcoError) for p in r.problems]
-    if faults:
-        raise CalcoError(*faults)
-    return tuple(r for r in results if isinstance(r, Decoded))
 
 
 class Crops(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
@@ -60,13 +26,14 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
 
     Args:
         samples: Decoded training part.
-        plan: Crop or resize side and strength of augmentation.
+        plan: Crop or resize side, share of crops on foreground and strength of augmentation.
         seed: Training seed.
     """
 
     def __init__(self, samples: Sequence[Decoded], plan: Plan, seed: int) -> None:
         self.seed = seed
         self.strength = plan.augment
+        self.focus = plan.focus
         self.side_px = plan.resize_px or plan.crop_px
         self.pairs = [(s.image, s.mask) for s in samples]
         if plan.resize_px:
@@ -75,6 +42,7 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
             _foreground_points(mask, generator_for(seed, 0, i))
             for i, (_, mask) in enumerate(self.pairs)
         ]
+        self.not_empty = [i for i, points in enumerate(self.focus_points) if len(points)]
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -83,14 +51,14 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         """Return image (C, H, W) uint8, mask (1, H, W) uint8 and the sample's number."""
         epoch, visit = key
         index = visit % len(self.pairs)
-        image, mask = self.pairs[index]
         rng = generator_for(self.seed, epoch, visit)
-        points = self.focus_points[index]
-        larger = max(mask.shape) > self.side_px
         focus = None
-        if larger and len(points) and rng.random() < FOCUS_SHARE:
-            row, col = points[rng.integers(len(points))]
+        if self.not_empty and rng.random() < self.focus:
+            if not len(self.focus_points[index]):  # most images may be empty: take another's turn
+                index = self.not_empty[rng.integers(len(self.not_empty))]
+            row, col = rng.choice(self.focus_points[index])
             focus = (int(row), int(col))
+        image, mask = self.pairs[index]
         image, mask = augment(image, mask, self.side_px, self.strength, rng, focus)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # (C, H, W)
         return pixels, torch.from_numpy(mask)[None], index

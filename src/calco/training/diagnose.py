@@ -9,7 +9,7 @@ from scipy.stats import mannwhitneyu
 
 from calco.errors import Problem
 from calco.records import Plan
-from calco.training.dataset import Decoded
+from calco.training.cache import Decoded
 from calco.training.validate import Validation
 
 RARE_FRACTION = 0.01  # below this a network gains almost nothing from finding the foreground

@@ -13,7 +13,7 @@ import torch
 from calco.inference.postprocess import clean
 from calco.inference.predictor import Predictor
 from calco.metrics.summary import score_image
-from calco.training.dataset import Decoded
+from calco.training.cache import Decoded
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
