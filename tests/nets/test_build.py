@@ -50,6 +50,38 @@ def test_padding_repeats_the_border() -> None:
     assert padded[0, 0].tolist() == [[1, 2, 3, 4, 5, 5, 5, 5]] * 4
 
 
+@pytest.mark.parametrize("scale", [0.5, 1.0, 1.5, 2.0])
+@pytest.mark.parametrize("size", [(1, 1), (7, 30), (16, 24)])
+def test_a_scale_changes_what_the_network_sees_and_not_what_it_returns(
+    size: tuple[int, int], scale: float
+) -> None:
+    inner = _FirstChannel()
+    segmenter = Segmenter(inner, 8, (10.0, 0.0), (2.0, 1.0), scale)
+    logits = segmenter(torch.full((2, 2, *size), 30, dtype=torch.uint8))
+    assert logits.shape == (2, 1, *size)
+    assert torch.allclose(logits, torch.full_like(logits, 10.0))
+    seen = [max(1, round(scale * side)) for side in size]
+    assert all(
+        s <= got < s + 16 and got % 8 == 0 for s, got in zip(seen, inner.seen[2:], strict=True)
+    )
+
+
+def test_enlarging_keeps_structures_where_they_are() -> None:
+    image = torch.zeros(1, 1, 9, 9, dtype=torch.uint8)
+    image[0, 0, 2, 6] = 200
+    for scale in (1.5, 2.0, 3.0):
+        segmenter = Segmenter(nn.Identity(), 1, (0.0,), (1.0,), scale)
+        logits = segmenter(image)
+        assert logits.argmax() == 2 * 9 + 6  # half a pixel off would move the peak
+        assert torch.allclose(segmenter(image.flip(-1)).flip(-1), logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.01, 5.0, math.nan])
+def test_an_impossible_scale_is_refused(scale: float) -> None:
+    with pytest.raises(CalcoError, match=r"network\.scale"):
+        build_network(replace(TINY, scale=scale))
+
+
 def test_uint8_and_float_images_give_the_same_logits() -> None:
     network = build_network(TINY).eval()
     image = torch.randint(0, 256, (1, 3, 20, 12), dtype=torch.uint8)

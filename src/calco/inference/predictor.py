@@ -169,13 +169,16 @@ class Predictor:
     def _prob_at_scale(self, pixels: Image) -> FloatMap:
         """Run the network at the image's own size, in tiles when it is too large for memory."""
         size = (pixels.shape[0], pixels.shape[1])
-        if size[0] * size[1] <= WHOLE_PX:
+        scale = self.card.network.scale  # memory goes by the pixels that the network sees
+        if scale**2 * size[0] * size[1] <= WHOLE_PX:
             return self._run(pixels)
 
         def one(tile: Window) -> FloatMap:
             return self._run(pixels[tile.slices])
 
-        prob = blend(size, windows(size, TILE_PX, TILE_OVERLAP_PX), one)
+        prob = blend(
+            size, windows(size, round(TILE_PX / scale), round(TILE_OVERLAP_PX / scale)), one
+        )
         return np.clip(prob, 0, 1, out=prob)  # averages of 1 may round to a little more
 
     @torch.inference_mode()

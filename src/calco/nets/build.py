@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from calco.config import MAX_SCALE, MIN_SCALE
 from calco.errors import CalcoError, Problem
 from calco.nets.encoders import EncoderUNet
+from calco.nets.lean import LeanUNet
 from calco.nets.unet import UNet
 from calco.records import NetworkPlan
 
@@ -43,7 +45,7 @@ class Ensemble(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """A network with its normalisation inside, for images of any size.
+    """A network with its scale and normalisation inside, for images of any size.
 
     Args:
         network: Maps normalised (B, C, H, W) to (B, 1, H, W) logits when H and W are multiples
@@ -51,17 +53,25 @@ class Segmenter(nn.Module):
         stride: Side in pixels of the area that becomes one pixel at the network's bottom.
         mean: Per-channel mean subtracted, in uint8 units.
         std: Per-channel divisor, in uint8 units.
+        scale: Images are resampled by this factor on the way in, logits back on the way out, so
+            that crops, truths and scores stay at the resolution of the images.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, network: nn.Module, stride: int, mean: tuple[float, ...], std: tuple[float, ...]
+        self,
+        network: nn.Module,
+        stride: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.network = network
         self.stride = stride
+        self.scale = scale
         # not persistent: the plan is their one home, the weights file does not repeat them
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
@@ -83,11 +93,12 @@ class Segmenter(nn.Module):
             raise ValueError(
                 f"images of shape {tuple(image.shape)}; expected (B, {channels}, H, W)"
             )
-        height, width = image.shape[-2:]
+        size = (image.shape[-2], image.shape[-1])
+        inner = tuple(max(1, round(self.scale * side)) for side in size)
         x = (image.to(self.mean.dtype) - self.mean) / self.std  # (B, C, H, W)
-        x = self._pad(x)  # (B, C, h, w): multiples of the stride
+        x = self._pad(_resample(x, inner))  # (B, C, h, w): multiples of the stride
         logits: Tensor = self.network(x)  # (B, 1, h, w)
-        return logits[..., :height, :width]
+        return _resample(logits[..., : inner[0], : inner[1]], size)
 
     def _pad(self, x: Tensor) -> Tensor:
         """Repeat the last row and column; unlike reflection that works for a single pixel too."""
@@ -99,6 +110,14 @@ class Segmenter(nn.Module):
         return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
 
 
+def _resample(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Stretch (B, C, h, w) to (B, C, H, W); nothing is touched where the size fits."""
+    if x.shape[-2:] == size:
+        return x
+    shrinks = x.shape[-2] > size[0] or x.shape[-1] > size[1]
+    return F.interpolate(x, size, mode="bilinear", antialias=shrinks)
+
+
 def build_network(plan: NetworkPlan) -> Segmenter:
     """Build the planned network; random weights come from torch's global generator.
 
@@ -107,15 +126,17 @@ def build_network(plan: NetworkPlan) -> Segmenter:
             weights are not as installed.
     """
     _check(plan)
-    network: UNet | EncoderUNet
+    network: UNet | EncoderUNet | LeanUNet
     match plan.family:
         case "unet":
             network = UNet(plan.in_channels, plan.width, plan.depth, plan.norm, plan.dropout)
         case "encoder_unet":
             network = EncoderUNet(plan.in_channels, plan.pretrained, plan.dropout)
+        case "lean":
+            network = LeanUNet(plan.in_channels, plan.width, plan.norm, plan.dropout)
         case _:
             assert_never(plan.family)
-    return Segmenter(network, network.stride, plan.mean, plan.std)
+    return Segmenter(network, network.stride, plan.mean, plan.std, plan.scale)
 
 
 def _check(plan: NetworkPlan) -> None:
@@ -132,6 +153,8 @@ def _check(plan: NetworkPlan) -> None:
         faults.append(("encoder", plan.encoder, "efficientnet-lite0"))
     if not (1 <= plan.width <= 256 and 1 <= plan.depth <= 6):
         faults.append(("width, depth", f"{plan.width}, {plan.depth}", "1 to 256 and 1 to 6"))
+    if not MIN_SCALE <= plan.scale <= MAX_SCALE:
+        faults.append(("scale", str(plan.scale), f"{MIN_SCALE} to {MAX_SCALE:g}"))
     if not 0 <= plan.dropout < 1:
         faults.append(("dropout", str(plan.dropout), "in [0, 1)"))
     if faults:

@@ -126,7 +126,8 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
     _refuse_not_finite(tensors, path)
     skeleton.load_state_dict(tensors, assign=True)
     # wrapped again outside the meta device, for a normalisation that has values
-    return Segmenter(skeleton.network, skeleton.stride, plan.mean, plan.std).eval(), card
+    network = Segmenter(skeleton.network, skeleton.stride, plan.mean, plan.std, plan.scale)
+    return network.eval(), card
 
 
 def _bare(name: str) -> str:
