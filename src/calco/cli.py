@@ -23,6 +23,7 @@ from calco.invocation import (
     read_settings,
     require_report_name,
     run_folder,
+    share_cores,
 )
 
 if TYPE_CHECKING:  # heavy modules are imported by the command that needs them
@@ -248,9 +249,9 @@ def report(
 ) -> None:
     """Write a run's report again, or compare several runs image by image."""
     from calco.files import to_json
-    from calco.pipeline import headlines, measure_leak
     from calco.stages.compare import compare
     from calco.stages.report import write_report
+    from calco.studies import headlines, measure_leak
 
     with _speaking(verbose=False, quiet=False) as terminal:
         folders = [open_run(run) for run in runs]
@@ -313,6 +314,7 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line; the entry point of the ``calco`` script."""
+    share_cores()
     app()
 
 
@@ -375,7 +377,7 @@ def _resume(out: Path | None, changed: list[str], terminal: Terminal) -> RunDir:
 
 def _listener(terminal: Terminal) -> Listener:
     from calco.pipeline import Listener
-    from calco.stages.fit import Progress, Watch
+    from calco.training.progress import Progress, Watch
 
     def on_step(p: Progress) -> None:
         note = f"epoch {p.epoch}  loss {p.loss:.3f}"

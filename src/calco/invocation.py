@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,15 @@ if TYPE_CHECKING:  # heavy modules are imported by the command that needs them
     from calco.config import Config
     from calco.records import RleDialect
     from calco.runs import RunDir
+
+
+def share_cores() -> None:
+    """Let threads of arithmetic sleep soon when they wait; call it before torch is loaded.
+
+    Threads that spin for long starve each other as soon as another program wants a core: steps
+    then took 20 times as long. What the user has set is kept. See docs/explanation/probe.md.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def parse_duration(text: str) -> float:

@@ -1,0 +1,37 @@
+"""Who hears of training while it goes on, and of what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from calco.errors import Problem
+from calco.records import Epoch
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands, for a progress bar.
+
+    Attributes:
+        fraction: Of training done, in [0, 1].
+        epoch: From 1.
+        loss: Of the last step.
+        best_dice: Best validation Dice so far; NaN before the first.
+        left_s: Seconds left, estimated.
+    """
+
+    fraction: float
+    epoch: int
+    loss: float
+    best_dice: float
+    left_s: float
+
+
+@dataclass
+class Watch:
+    """Who wants to hear of training; every call is optional."""
+
+    on_step: Callable[[Progress], None] = field(default=lambda _: None)
+    on_epoch: Callable[[Epoch], None] = field(default=lambda _: None)
+    on_advice: Callable[[Problem], None] = field(default=lambda _: None)
