@@ -46,10 +46,10 @@ def draw_curves(history: Sequence[Epoch], best_epoch: int = 0) -> bytes:
     Returns:
         The figure as PNG.
     """
-    figure = _figure(2 * PANEL_INCHES[0], PANEL_INCHES[1])
-    _plot_curve(_axes(figure, 0, 2), history, "loss", best_epoch)
-    _plot_curve(_axes(figure, 1, 2), history, "dice", best_epoch)
-    return _png(figure)
+    figure = blank_figure(2 * PANEL_INCHES[0], PANEL_INCHES[1])
+    _plot_curve(blank_axes(figure, 0, 2), history, "loss", best_epoch)
+    _plot_curve(blank_axes(figure, 1, 2), history, "dice", best_epoch)
+    return to_png(figure)
 
 
 def draw_curve(
@@ -66,9 +66,9 @@ def draw_curve(
     Returns:
         The figure as PNG.
     """
-    figure = _figure(*PANEL_INCHES, paper)
-    _plot_curve(_axes(figure), history, curve, best_epoch)
-    return _png(figure)
+    figure = blank_figure(*PANEL_INCHES, paper)
+    _plot_curve(blank_axes(figure), history, curve, best_epoch)
+    return to_png(figure)
 
 
 def draw_histogram(dices: Sequence[float], paper: str = "white") -> bytes:
@@ -81,12 +81,12 @@ def draw_histogram(dices: Sequence[float], paper: str = "white") -> bytes:
     Returns:
         The figure as PNG.
     """
-    figure = _figure(5.2, 2.5, paper)
-    axes = _axes(figure, right=0.16)
+    figure = blank_figure(5.2, 2.5, paper)
+    axes = blank_axes(figure, right=0.16)
     finite = np.array([d for d in dices if math.isfinite(d)])
     counts, edges = np.histogram(finite, bins=20, range=(0, 1))
     axes.bar(edges[:-1], counts, np.diff(edges) * 0.9, align="edge", color=VALIDATION)
-    _style(axes, "Images per Dice")
+    style_axes(axes, "Images per Dice")
     axes.set_xlim(0, 1)
     axes.set_xlabel("Dice of an image", fontsize=FONT_PT)
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
@@ -94,8 +94,8 @@ def draw_histogram(dices: Sequence[float], paper: str = "white") -> bytes:
         mean, median = float(finite.mean()), float(np.median(finite))
         axes.axvline(mean, color=INK, lw=1.2)
         axes.axvline(median, color=INK, lw=1.2, ls=":")
-        _note(axes, f"— mean {mean:.3f}    ┈ median {median:.3f}")
-    return _png(figure)
+        add_note(axes, f"— mean {mean:.3f}    ┈ median {median:.3f}")
+    return to_png(figure)
 
 
 def draw_reliability(calibration: Calibration, paper: str = "white") -> bytes:
@@ -109,9 +109,9 @@ def draw_reliability(calibration: Calibration, paper: str = "white") -> bytes:
     Returns:
         The figure as PNG.
     """
-    figure = _figure(*PANEL_INCHES, paper)
-    axes = _axes(figure, right=0.16)
-    _style(axes, "Share of foreground")
+    figure = blank_figure(*PANEL_INCHES, paper)
+    axes = blank_axes(figure, right=0.16)
+    style_axes(axes, "Share of foreground")
     axes.plot([0, 1], [0, 1], color=FAINT, lw=1.2, ls=":")
     used = [b for b in calibration.bins if b.n_pixels]
     predicted, found = [b.mean_prob for b in used], [b.foreground_fraction for b in used]
@@ -120,8 +120,8 @@ def draw_reliability(calibration: Calibration, paper: str = "white") -> bytes:
     axes.scatter(predicted, found, sizes, color=VALIDATION, clip_on=False, zorder=3)
     _unit_square(axes, "predicted probability")
     if math.isfinite(calibration.ece):
-        _note(axes, f"┈ ideal    mean gap {calibration.ece:.3f}")
-    return _png(figure)
+        add_note(axes, f"┈ ideal    mean gap {calibration.ece:.3f}")
+    return to_png(figure)
 
 
 def draw_precision_recall(
@@ -137,14 +137,14 @@ def draw_precision_recall(
     Returns:
         The figure as PNG.
     """
-    figure = _figure(*PANEL_INCHES, paper)
-    axes = _axes(figure, right=0.16)
-    _style(axes, "Precision")
+    figure = blank_figure(*PANEL_INCHES, paper)
+    axes = blank_axes(figure, right=0.16)
+    style_axes(axes, "Precision")
     _unit_square(axes, "recall")
     if not calibration.n_foreground:
         place = axes.transAxes
         axes.text(0.5, 0.5, "no foreground", transform=place, ha="center", color=FAINT)
-        return _png(figure)
+        return to_png(figure)
     recall = [0.0, *(point.recall for point in calibration.curve)]
     precision = [point.precision for point in calibration.curve]
     # steps, whose area is the average precision: in between no threshold leads
@@ -155,8 +155,8 @@ def draw_precision_recall(
             chosen.recall, chosen.precision, "o", ms=8, mfc="none", mec=INK, clip_on=False, zorder=5
         )
         note = f"◯ threshold {threshold:g}    {note}"
-    _note(axes, note)
-    return _png(figure)
+    add_note(axes, note)
+    return to_png(figure)
 
 
 def draw_coverage(
@@ -172,9 +172,9 @@ def draw_coverage(
     Returns:
         The figure as PNG.
     """
-    figure = _figure(5.2, 2.5, paper)
-    axes = _axes(figure, right=0.16)
-    _style(axes, "Mean Dice of the images kept")
+    figure = blank_figure(5.2, 2.5, paper)
+    axes = blank_axes(figure, right=0.16)
+    style_axes(axes, "Mean Dice of the images kept")
     share = 100 * np.arange(1, len(kept) + 1) / len(kept)
     axes.plot(share, ideal, color=FAINT, lw=1.2, ls=":")
     axes.axhline(kept[-1], color=FAINT, lw=1.2)
@@ -182,8 +182,8 @@ def draw_coverage(
     axes.set_xlim(0, 100)
     axes.set_ylim(max(0.0, math.floor(20 * float(kept.min())) / 20 - 0.05), 1.0)
     axes.set_xlabel("share of images kept, surest first (%)", fontsize=FONT_PT)
-    _note(axes, "— all images    ┈ ideal")
-    return _png(figure)
+    add_note(axes, "— all images    ┈ ideal")
+    return to_png(figure)
 
 
 def draw_sheet(tiles: Sequence[tuple[str, UInt8Array]], columns: int = 3) -> bytes:
@@ -198,7 +198,7 @@ def draw_sheet(tiles: Sequence[tuple[str, UInt8Array]], columns: int = 3) -> byt
     """
     columns = max(1, min(columns, len(tiles)))
     rows = max(1, math.ceil(len(tiles) / columns))
-    figure = _figure(2.6 * columns, 2.8 * rows, dpi=SHEET_DPI)
+    figure = blank_figure(2.6 * columns, 2.8 * rows, dpi=SHEET_DPI)
     margins = {"left": 0.005, "right": 0.995, "bottom": 0.005, "wspace": 0.03, "hspace": 0.12}
     grid = figure.subplots(
         rows, columns, squeeze=False, gridspec_kw={**margins, "top": 1 - 0.24 / (2.8 * rows)}
@@ -209,7 +209,7 @@ def draw_sheet(tiles: Sequence[tuple[str, UInt8Array]], columns: int = 3) -> byt
         axes.imshow(picture, interpolation="antialiased")
         # parse_math off: a file may be called $a$.png
         axes.set_title(_short(caption), fontsize=FONT_PT, color=INK, parse_math=False)
-    sheet = Image.open(io.BytesIO(_png(figure))).convert("RGB")
+    sheet = Image.open(io.BytesIO(to_png(figure))).convert("RGB")
     return encode(np.asarray(sheet), max_bytes=40_000 * rows)
 
 
@@ -220,7 +220,7 @@ def _plot_curve(axes: Axes, history: Sequence[Epoch], curve: Curve, best_epoch: 
     else:
         train = _finite([(e.epoch, e.train_dice) for e in history])
         validation = _finite([(e.epoch, e.validation_dice) for e in history])
-    _style(axes, curve.capitalize())
+    style_axes(axes, curve.capitalize())
     _plot_line(axes, train, TRAIN, width=1.2)
     _plot_line(axes, validation, VALIDATION, width=1.8)
     _set_limits(axes, curve, [epoch for epoch, _ in train + validation] or [0, 1])
@@ -287,15 +287,17 @@ def _chosen(curve: Sequence[CurvePoint], threshold: float) -> CurvePoint | None:
 def _mark_best(axes: Axes, values: dict[int, float], epoch: int) -> None:
     if epoch in values:
         axes.plot(epoch, values[epoch], "o", ms=8, mfc="none", mec=INK, clip_on=False, zorder=5)
-        _note(axes, f"◯ kept: epoch {epoch}, {values[epoch]:.3f}")
+        add_note(axes, f"◯ kept: epoch {epoch}, {values[epoch]:.3f}")
 
 
-def _note(axes: Axes, text: str) -> None:
+def add_note(axes: Axes, text: str) -> None:
+    """Say in small letters what the marks mean."""
     # above the axes: inside them it would sooner or later lie on a line
     axes.set_title(text, loc="right", fontsize=FONT_PT, color=INK)
 
 
-def _style(axes: Axes, title: str) -> None:
+def style_axes(axes: Axes, title: str) -> None:
+    """Give axes a title and as few lines as can be."""
     axes.set_facecolor("none")
     axes.set_title(title, loc="left", fontsize=FONT_PT + 1, color=INK, pad=10)
     axes.grid(axis="y", color=INK, alpha=0.14, lw=0.8)
@@ -306,13 +308,14 @@ def _style(axes: Axes, title: str) -> None:
     axes.spines["bottom"].set_color(FAINT)
 
 
-def _figure(width: float, height: float, paper: str = "white", dpi: int = DPI) -> Figure:
+def blank_figure(width: float, height: float, paper: str = "white", dpi: int = DPI) -> Figure:
+    """Return a figure of a size in inches, drawn without a display."""
     figure = Figure((width, height), dpi=dpi, facecolor=paper)
     FigureCanvasAgg(figure)  # attaches itself: no display, no pyplot
     return figure
 
 
-def _axes(figure: Figure, number: int = 0, count: int = 1, right: float = RIGHT) -> Axes:
+def blank_axes(figure: Figure, number: int = 0, count: int = 1, right: float = RIGHT) -> Axes:
     """Add one of ``count`` axes side by side; fixed margins, for layout engines draw twice."""
     width, height = figure.get_size_inches()
     each = width / count
@@ -325,7 +328,8 @@ def _axes(figure: Figure, number: int = 0, count: int = 1, right: float = RIGHT)
     return figure.add_axes(place)
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as PNG, the same bytes every time."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
