@@ -1,0 +1,161 @@
+"""A run of calco looked into: what its probe foretold, and how fast it trained and predicts."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, median
+
+import segmentation_models_pytorch as smp
+import torch
+
+from calco.api import load
+from calco.config import LossConfig, load_config
+from calco.nets.build import build_network
+from calco.pipeline import Listener, run
+from calco.records import Plan, Postprocess
+from calco.runs import RunDir
+from calco.training.budget import Clock
+from calco.training.losses import make_loss
+from calco.training.optim import make_optimizer
+from calco.training.progress import Watch
+from contenders.records import THREADS, Figures
+
+ROUNDS = 3  # of the bare loop; the fastest counts
+BARE_STEPS = 20
+PAUSE = 3.0  # times the usual step: something other than training was done
+SIDE_PX = 256
+IMAGES = 16  # in a round of inference
+INFERENCE_ROUNDS = 7
+
+
+@dataclass
+class Observed:
+    """What a run in this process showed.
+
+    Attributes:
+        folder: The run.
+        plan: Its plan.
+        planning_s: From the division to the plan: decoding, fingerprint, probe, plan.
+        step_stamps_s: When each optimiser step was done.
+    """
+
+    folder: RunDir
+    plan: Plan
+    planning_s: float
+    step_stamps_s: list[float] = field(default_factory=list)
+
+
+def observe(data: Path, budget_s: float, work: Path) -> Observed:
+    """Run the pipeline in this process and note when what was done."""
+    torch.set_num_threads(THREADS)
+    config = load_config(None, (f"budget_s={budget_s}",))
+    folder = RunDir(work / f"run-{budget_s:g}s")
+    heard: list[tuple[type, float]] = []
+    stamps_s: list[float] = []
+    listener = Listener(
+        on_record=lambda record: heard.append((type(record), time.monotonic())),
+        watch=Watch(on_step=lambda _: stamps_s.append(time.monotonic())),
+    )
+    run(data, config, folder, Clock(budget_s), listener)
+    planned = [kind for kind, _ in heard].index(Plan)
+    planning_s = heard[planned][1] - heard[planned - 1][1]
+    return Observed(folder, folder.load_plan(), planning_s, stamps_s)
+
+
+def planning(run: Observed, budget_s: float) -> Figures:
+    """Return the share of the budget that went into the plan and what it rests on."""
+    probe_s = run.plan.machine.seconds if run.plan.machine else math.nan
+    return {
+        f"{budget_s:g}s": round(run.planning_s / budget_s, 4),
+        f"probe of {budget_s:g}": probe_s,
+    }
+
+
+def prediction(run: Observed) -> Figures:
+    """Return the steps made over those that the probe's step time lets expect."""
+    plan = run.plan
+    if plan.machine is None:
+        raise RuntimeError("the plan holds no measurement of the machine")
+    fits = [member.load_fit() for member in run.folder.members()]
+    made = sum(fit.history[-1].step for fit in fits)
+    fit_s = sum(fit.seconds - fit.seconds_validating for fit in fits)
+    foretold = fit_s / plan.machine.step_s(plan.network, plan.crop_px, plan.batch)
+    return {"ratio": round(made / foretold, 4), "made": made, "foretold": round(foretold, 1)}
+
+
+def fit_speed(run: Observed) -> Figures:
+    """Return fit's samples per second over those of a bare loop; NaN of fewer than two steps."""
+    gaps_s = [b - a for a, b in zip(run.step_stamps_s, run.step_stamps_s[1:], strict=False)]
+    if not gaps_s:  # nothing lies between the steps of such a run
+        return {"ratio": math.nan}
+    usual_s = median(gaps_s)
+    # what is longer held a validation or the end of an epoch
+    steps_s = [gap for gap in gaps_s if gap <= PAUSE * usual_s]
+    n_train, batch = len(run.folder.load_split().part("train")), run.plan.batch
+    visits = n_train * max(1, -(-16 * batch // n_train))  # small sets are repeated
+    mean_batch = visits / -(-visits // batch)  # batches of an epoch are near-equal
+    fit = mean_batch / fmean(steps_s)
+    bare = batch / bare_step_s(run.plan)
+    return {"ratio": round(fit / bare, 4), "fit": round(fit, 2), "bare": round(bare, 2)}
+
+
+def bare_step_s(plan: Plan) -> float:
+    """Time forward, backward and step of the planned network on one batch in memory."""
+    torch.manual_seed(0)
+    layout = torch.channels_last if plan.channels_last else torch.contiguous_format
+    network = build_network(plan.network).to(memory_format=layout).train()
+    optimizer = make_optimizer(network, plan.optimizer, plan.learning_rate, plan.weight_decay)
+    loss_of = make_loss(LossConfig(), plan.loss)
+    side = plan.resize_px or plan.crop_px
+    images = torch.randint(256, (plan.batch, plan.network.in_channels, side, side)).byte()
+    images = images.contiguous(memory_format=layout)
+    masks = (images[:, :1] > 127).float()  # (B, 1, H, W)
+    means_s = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        for _ in range(BARE_STEPS):
+            optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(network(images), masks).mean()  # over (B,)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        means_s.append((time.perf_counter() - began) / BARE_STEPS)
+    return min(means_s)
+
+
+def inference(run: Path) -> Figures:
+    """Time the run's network and a ResNet-34 U-Net alternately, image by image."""
+    import torch
+
+    predictor = load(run)
+    predictor.params = Postprocess()  # without mirroring: the network alone
+    other = smp.Unet("resnet34", encoder_weights=None, in_channels=3, classes=1).eval()
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (IMAGES, SIDE_PX, SIDE_PX, 3), generator=generator).byte().numpy()
+    planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()[:, None] / 255  # (N, 1, 3, H, W)
+
+    def ours() -> None:
+        for image in pixels:
+            predictor.prob(image)
+
+    @torch.no_grad()
+    def theirs() -> None:
+        for image in planes:
+            torch.sigmoid(other(image))
+
+    ours_s, theirs_s = [], []
+    for _ in range(INFERENCE_ROUNDS):
+        ours_s.append(seconds_of(ours))
+        theirs_s.append(seconds_of(theirs))
+    fast, slow = IMAGES / min(ours_s), IMAGES / min(theirs_s)
+    return {"ratio": round(fast / slow, 3), "calco": round(fast, 2), "resnet34": round(slow, 2)}
+
+
+def seconds_of(call: Callable[[], None]) -> float:
+    """Return the wall-clock time of one call."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
