@@ -17,7 +17,7 @@ from hypothesis import settings
 from calco.config import Config, load_config
 
 if TYPE_CHECKING:
-    from calco.stages.fit import Watch
+    from calco.training.progress import Watch
 
 TINY = (
     "model.family=unet",
@@ -83,7 +83,7 @@ def finished_run(
 @pytest.fixture
 def stop_at() -> Callable[[int, signal.Signals], Watch]:
     """Make listeners that send this process a signal at one step of training."""
-    from calco.stages.fit import Progress, Watch
+    from calco.training.progress import Progress, Watch
 
     def listener(step: int, by: signal.Signals) -> Watch:
         seen = itertools.count(1)

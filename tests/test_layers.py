@@ -23,23 +23,26 @@ LAYER = {
     "errors": 0,
     "wording": 0,
     "files": 1,
+    "replay": 1,
     "strict_yaml": 1,
     "config": 2,
     "records": 3,
-    "runs": 4,
-    "images": 5,
-    "metrics": 5,
-    "nets": 5,
-    "formats": 5,
-    "inference": 6,
-    "training": 6,
-    "stages": 7,
-    "pipeline": 8,
-    "api": 9,
-    "invocation": 9,
-    "terminal": 9,
-    "cli": 10,
-    "__main__": 11,
+    "plan_yaml": 4,
+    "runs": 5,
+    "images": 6,
+    "metrics": 6,
+    "nets": 6,
+    "formats": 6,
+    "inference": 7,
+    "training": 7,
+    "stages": 8,
+    "pipeline": 9,
+    "studies": 10,
+    "api": 11,
+    "invocation": 11,
+    "terminal": 11,
+    "cli": 12,
+    "__main__": 13,
 }
 # parts of one layer that may know each other: what is on disk is made of images, and training
 # validates as inference predicts
@@ -48,7 +51,9 @@ SERVING = ("predict", "submission", "suggest")
 TORCH_FREE = (
     "errors",
     "wording",
+    "replay",
     "strict_yaml",
+    "plan_yaml",
     "config",
     "records",
     "files",
@@ -57,7 +62,7 @@ TORCH_FREE = (
     "metrics",
     "images",
 )
-TORCH_FREE_STAGES = ("samples", "audit", "split", "submission")
+TORCH_FREE_STAGES = ("samples", "audit", "split", "learning_curve", "submission")
 
 
 def modules() -> dict[str, Path]:

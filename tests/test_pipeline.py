@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -15,11 +16,33 @@ from calco.config import Config
 from calco.errors import CalcoError, StoppedError
 from calco.images.io import read_pixels
 from calco.inference.predictor import Predictor, predict_maps
-from calco.pipeline import Listener, measure_leak, resume, run, score_run
-from calco.records import Audit, FitResult, Plan, Postprocess, SampleIndex, Scores, Split
+from calco.pipeline import (
+    Listener,
+    Task,
+    foretell,
+    prepare,
+    resume,
+    run,
+    score_run,
+    train_quickly,
+)
+from calco.records import (
+    Audit,
+    Counts,
+    FitResult,
+    ImageScore,
+    Plan,
+    Postprocess,
+    SampleIndex,
+    Scores,
+    Split,
+)
 from calco.runs import RunDir
-from calco.stages.fit import Watch
+from calco.stages.audit import audit_samples
+from calco.stages.samples import index_samples
+from calco.stages.split import split_samples
 from calco.training.budget import Clock
+from calco.training.progress import Watch
 
 
 def test_every_record_is_told_in_order(discs: Path, tiny_config: Config, tmp_path: Path) -> None:
@@ -145,29 +168,51 @@ def test_a_folded_run_scores_its_parts(folded_run: Path) -> None:
         assert again.dice_mean == pytest.approx(kept[subset]["dice_mean"])
 
 
-def test_what_a_random_split_scores_is_shown(
-    discs: Path, tiny_config: Config, tmp_path: Path
+@pytest.fixture
+def task(discs: Path, tiny_config: Config, tmp_path: Path) -> Task:
+    """Twenty discs, ready to be trained on."""
+    index = index_samples(discs, tiny_config.data)
+    audit = audit_samples(index, tiny_config.data, tiny_config.audit)
+    return prepare(split_samples(audit, tiny_config.split), tiny_config, RunDir(tmp_path), Clock())
+
+
+def test_only_the_training_part_is_looked_at_for_the_plan(task: Task) -> None:
+    fingerprint = task.plan.fingerprint
+    assert fingerprint is not None
+    assert fingerprint.n_images == len(task.split.part("train")) == 14
+    assert len(task.samples) == 17  # the test part stays closed
+
+
+def test_a_quick_training_scores_validation_and_leaves_nothing(task: Task, tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    scores = train_quickly(task, RunDir(tmp_path), allowance_s=2.0, seed=1)
+    assert [score.id for score in scores] == [s.id for s in task.split.part("validation")]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_more_labels_give_is_foretold_once(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(discs, data)
-    for part in ("images", "masks"):
-        for number in range(8):  # a second time under another name: known to the audit
-            name = f"disc{number:02d}.png"
-            shutil.copy(data / part / name, data / part / f"again {name}")
-    folder = RunDir(tmp_path / "run")
-    scores = run(data, tiny_config, folder, Clock(), Listener())
-    leak = measure_leak(folder, Listener())
-    assert leak.n_together == 16
-    assert leak.grouped_dice == pytest.approx(scores.summaries["test"].dice_mean)
-    assert 0 < leak.random_dice <= 1
-    assert f"instead of {leak.grouped_dice:.3f}" in folder.report_html.read_text(encoding="utf-8")
-    own = RunDir(folder.path / "random_split")
-    assert Predictor.from_run(own.path).params == own.load_postprocess()
+    sizes = []
 
+    def more_is_better(part: Task, *_: object) -> list[ImageScore]:
+        sizes.append(n := len(part.split.part("train")))
+        validation = part.split.part("validation")
+        return [
+            ImageScore(s.id, s.id, "validation", Counts(n, 20 - n, 0, 0), n / 20, 0, 0, 0)
+            for s in validation
+        ]
 
-def test_without_groups_there_is_no_leak_to_show(finished_run: Path) -> None:
-    with pytest.raises(CalcoError, match="LEAK_NONE"):
-        measure_leak(RunDir(finished_run), Listener())
+    monkeypatch.setattr("calco.pipeline.train_quickly", more_is_better)
+    hurried = replace(task, config=task.config.model_copy(update={"budget_s": 400.0}))
+    heard: list[object] = []
+    foretell(hurried, RunDir(tmp_path), Listener(heard.append))
+    foretell(hurried, RunDir(tmp_path), Listener(heard.append))  # as after a stop
+    assert sizes == [14, 7]
+    (curve,) = heard
+    assert curve == RunDir(tmp_path).load_learning()
+    foretell(task, RunDir(tmp_path), Listener(heard.append))  # without a budget: not unasked
+    assert len(heard) == 1
 
 
 def test_a_run_scores_other_data(finished_run: Path, tmp_path: Path) -> None:

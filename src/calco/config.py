@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from calco.errors import CalcoError, Problem
+from calco.replay import is_plan, settings_of
 from calco.strict_yaml import MAX_CHARS, parse_yaml
 
 MAX_SHOWN_CHARS = 80  # of a wrong value, in a message
@@ -30,6 +31,7 @@ Level = Annotated[int, Field(ge=0, le=255)]
 LossName = Literal["bce_dice", "dice", "bce", "focal", "tversky", "lovasz"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
 NormName = Literal["batch", "group", "instance", "none"]
+MIN_SCALE, MAX_SCALE = 0.125, 4.0  # of what the network sees against the image
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -112,19 +114,23 @@ class SplitConfig(Section):
 class ModelConfig(Section):
     """The network."""
 
-    family: Literal["unet", "encoder_unet"] | None = None
-    """``unet`` is written out in nets/unet.py; ``encoder_unet`` has a pretrained encoder; None
-    chooses."""
+    family: Literal["unet", "encoder_unet", "lean"] | None = None
+    """``unet`` is written out in nets/unet.py; ``encoder_unet`` has a pretrained encoder; ``lean``
+    is cheap on processors and takes width, norm and dropout as ``unet`` does; None chooses."""
     encoder: Literal["efficientnet-lite0"] = "efficientnet-lite0"
     """Encoder of ``encoder_unet``; its ImageNet weights are installed with calco."""
     pretrained: bool = True
     """Start ``encoder_unet`` from ImageNet weights."""
-    width: Annotated[int, Field(ge=4, le=256)] = 64
-    """Channels after the first block of ``unet``; doubled at each level."""
+    width: Annotated[int, Field(ge=4, le=256)] | None = None
+    """Channels after the first block of ``unet``, doubled at each level, or those of ``lean`` at a
+    quarter of the resolution; None takes 64 or 32."""
     depth: Annotated[int, Field(ge=1, le=6)] = 4
     """Times ``unet`` halves the resolution."""
     norm: NormName = "batch"
     """Normalisation of ``unet``; ``group`` for tiny batches."""
+    scale: Annotated[float, Field(ge=MIN_SCALE, le=MAX_SCALE)] | None = None
+    """Factor by which the network sees images enlarged, or shrunken below 1; masks keep the size
+    of the image. None chooses."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of channels dropped at the bottom of ``unet`` and before the head of
     ``encoder_unet``."""
@@ -170,8 +176,14 @@ class FitConfig(Section):
     """Largest gradient norm; 0 does not clip."""
     augment: Fraction | None = None
     """Strength of augmentation, 0 none to 1 strong."""
-    precision: Precision = "fp32"
-    """bf16 is slower than fp32 on many processors: measure before choosing it."""
+    focus: Fraction | None = None
+    """Share of crops that must hold foreground; the others lie anywhere."""
+    precision: Precision | None = None
+    """Arithmetic of forward and backward; None measures."""
+    threads: Count | None = None
+    """Threads of the arithmetic; None measures."""
+    channels_last: bool | None = None
+    """Keep the channels of a pixel side by side in memory; None measures."""
     monitor: Literal["dice", "loss"] = "dice"
     """Validation figure that early stopping and best weights follow."""
     patience: Annotated[int, Field(ge=1)] | None = None
@@ -236,13 +248,15 @@ def load_config(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Co
     """Read settings from a YAML file and ``section.key=value`` overrides.
 
     Args:
-        path: YAML file; None starts from the defaults.
+        path: YAML file of settings, or a run's plan.yaml; None starts from the defaults.
         overrides: Later ones win; values are parsed as YAML.
 
     Raises:
         CalcoError: Lists every unknown key (with the nearest name), wrong type and range.
     """
     tree = _read_yaml(path) if path else {}
+    if is_plan(tree):
+        tree = settings_of(tree)
     for override in overrides:
         _apply(tree, override)
     return validate_config(tree, where=str(path) if path else "settings")

@@ -5,22 +5,23 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from calco import __version__
 from calco.config import Config
 from calco.errors import CalcoError, Problem, StoppedError
-from calco.files import to_json, write_atomic
 from calco.inference.maps import ProbMap, save_levels
+from calco.inference.postprocess import clean
 from calco.inference.predictor import Predictor, predict_maps
+from calco.metrics.summary import score_image
 from calco.records import (
     SUBSETS,
     FitResult,
-    Leak,
+    ImageScore,
     Plan,
     Postprocess,
     Reference,
@@ -31,15 +32,20 @@ from calco.records import (
 from calco.runs import RunDir
 from calco.stages.audit import audit_samples, require_unchanged
 from calco.stages.evaluate import evaluate, otsu_baseline
-from calco.stages.fit import Watch, fit
+from calco.stages.fingerprint import take_fingerprint
+from calco.stages.fit import fit
 from calco.stages.label_errors import find_label_errors, write_suspicions
+from calco.stages.learning_curve import BUDGET_SHARE, measure_learning, worth_measuring
 from calco.stages.loaders import build_loaders, read_samples
-from calco.stages.plan import make_plan
+from calco.stages.plan import make_plan, measure_machine
 from calco.stages.report import write_report
 from calco.stages.samples import index_samples
-from calco.stages.split import split_samples, ungrouped
+from calco.stages.split import split_samples
 from calco.stages.tune import nested_dice, tune_mirrored, tune_postprocess
 from calco.training.budget import Clock
+from calco.training.cache import Decoded
+from calco.training.progress import Watch
+from calco.training.threads import threads_restored
 
 TRAINING_ONLY = ("FEW_SAMPLES", "MASK_ALL_EMPTY", "MASK_ALL_FULL")  # still worth scoring
 
@@ -51,6 +57,23 @@ class Listener:
     on_record: Callable[[object], None] = field(default=lambda _: None)
     on_audit: Callable[[int, int], None] = field(default=lambda done, total: None)
     watch: Watch = field(default_factory=Watch)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt from, and how.
+
+    Attributes:
+        samples: Decoded training and validation images.
+        split: Which of them are which.
+        plan: What is built and how it is trained.
+        config: All settings.
+    """
+
+    samples: Sequence[Decoded]
+    split: Split
+    plan: Plan
+    config: Config
 
 
 def run(data: Path, config: Config, folder: RunDir, clock: Clock, listener: Listener) -> Scores:
@@ -79,8 +102,8 @@ def run(data: Path, config: Config, folder: RunDir, clock: Clock, listener: List
         folder.save_index(index)
         folder.save_audit(audit)
         tell(split := folder.save_split(split_samples(audit, config.split)))
-        tell(plan := folder.save_plan(make_plan(audit, split, config)))
-        return train_and_test(split, plan, config, folder, clock, listener)
+        tell((task := prepare(split, config, folder, clock)).plan)
+        return train_and_test(task, folder, clock, listener)
 
 
 def resume(folder: RunDir, clock: Clock, listener: Listener) -> Scores:
@@ -95,20 +118,36 @@ def resume(folder: RunDir, clock: Clock, listener: Listener) -> Scores:
     split, plan = folder.load_split(), folder.load_plan()
     listener.on_record(plan)
     with folder.locked():
-        return train_and_test(split, plan, config, folder, clock, listener)
+        task = Task(read_samples(split, folder.scratch), split, plan, config)
+        return train_and_test(task, folder, clock, listener)
 
 
-def train_and_test(
-    split: Split, plan: Plan, config: Config, folder: RunDir, clock: Clock, listener: Listener
-) -> Scores:
+def prepare(split: Split, config: Config, folder: RunDir, clock: Clock) -> Task:
+    """Decode what is learnt from, look at it and at the machine, and plan the training.
+
+    Raises:
+        CalcoError: When files changed since the audit, or memory is too small.
+    """
+    samples = read_samples(split, folder.scratch)
+    train_ids = {sample.id for sample in split.part("train")}
+    fingerprint = take_fingerprint([s for s in samples if s.id in train_ids], split)
+    machine = measure_machine(fingerprint, config)
+    fit_s = clock.fit_left_s / split.n_folds
+    plan = folder.save_plan(make_plan(fingerprint, machine, config, fit_s))
+    return Task(samples, split, plan, config)
+
+
+@threads_restored()
+def train_and_test(task: Task, folder: RunDir, clock: Clock, listener: Listener) -> Scores:
     """Fit, tune on validation, test once, report.
 
     Raises:
         StoppedError: After a signal; a report of what there is has been written.
     """
-    tell = listener.on_record
+    tell, split, config = listener.on_record, task.split, task.config
     try:
-        fits = train(split, plan, config, folder, clock, listener)
+        foretell(task, folder, listener)
+        fits = train(task, folder, clock, listener)
     except StoppedError:
         write_report(folder)
         raise
@@ -130,29 +169,61 @@ def train_and_test(
     return scores
 
 
-def train(
-    split: Split, plan: Plan, config: Config, folder: RunDir, clock: Clock, listener: Listener
-) -> list[FitResult]:
+def train(task: Task, folder: RunDir, clock: Clock, listener: Listener) -> list[FitResult]:
     """Fit once, or once per fold; trainings that a stopped run had finished are not repeated.
 
     Raises:
         StoppedError: After a signal.
     """
-    samples = read_samples(split)
-    results = []
-    for number in range(split.n_folds):
-        own = folder.fold(number, split.n_folds)
+    results, n_folds = [], task.split.n_folds
+    for number in range(n_folds):
+        own = folder.fold(number, n_folds)
         result = own.finished_fit()
         if result:
             clock.earlier_s += result.seconds
         else:
             own.path.mkdir(parents=True, exist_ok=True)
-            clock.begin_fold(split.n_folds - number)
-            loaders = build_loaders(samples, split, plan, config, number)
-            result = fit(loaders, plan, config, own, clock, listener.watch)
+            clock.begin_fold(n_folds - number)
+            loaders = build_loaders(task.samples, task.split, task.plan, task.config, number)
+            result = fit(loaders, task.plan, task.config, own, clock, listener.watch)
         listener.on_record(result)
         results.append(result)
     return results
+
+
+def foretell(task: Task, folder: RunDir, listener: Listener) -> None:
+    """Learn from quick trainings what more labels would give, where that is worth its time.
+
+    Raises:
+        StoppedError: After a signal.
+    """
+    budget_s, n_train = task.config.budget_s, len(task.split.part("train"))
+    if budget_s is None or not worth_measuring(n_train, budget_s) or folder.load_learning():
+        return
+
+    def train_on(split: Split, allowance_s: float, seed: int) -> list[ImageScore]:
+        return train_quickly(replace(task, split=split), folder, allowance_s, seed)
+
+    curve = measure_learning(train_on, task.split, BUDGET_SHARE * budget_s, task.config.seed)
+    if curve:
+        folder.save_learning(curve)
+        listener.on_record(curve)
+
+
+def train_quickly(task: Task, folder: RunDir, allowance_s: float, seed: int) -> list[ImageScore]:
+    """Train for some seconds, score the validation images at threshold 0.5, leave no file."""
+    fit_config = task.config.fit.model_copy(update={"preflight": False})
+    config = task.config.model_copy(update={"seed": seed, "fit": fit_config})
+    loaders = replace(build_loaders(task.samples, task.split, task.plan, config), pixel_ratio=1.0)
+    plan, clock = replace(task.plan, budget_s=allowance_s), Clock(allowance_s, after_s=0.0)
+    with TemporaryDirectory(dir=folder.path) as name:
+        fit(loaders, plan, config, RunDir(Path(name)), clock, Watch())
+        predictor = Predictor.from_run(Path(name), config.device)
+    maps = predict_maps(predictor, *task.split.part_and_groups("validation"))
+    threshold = Postprocess()
+    return [
+        score_image(m.id, m.group, "validation", clean(m.levels, threshold), m.true) for m in maps
+    ]
 
 
 def tune(
@@ -177,35 +248,6 @@ def validation_maps(
         predictor.params = Postprocess(flips=flips)  # what a map depends on; the rest comes later
         folds.append(predict_maps(predictor, division.validation, division.validation_groups))
     return folds
-
-
-def measure_leak(folder: RunDir, listener: Listener) -> Leak:
-    """Train once more on a random split, in the same time, and note what its test part scores.
-
-    Raises:
-        CalcoError: When the run has no test scores or nothing is grouped, or its data changed.
-        StoppedError: After a signal.
-    """
-    config, audit, split = folder.load_config(), folder.load_audit(), folder.load_split()
-    require_unchanged(audit)
-    sizes = Counter(a.group for a in split.assignments)
-    n_together = sum(size for size in sizes.values() if size > 1)
-    if not n_together or not len(split.part("test")):
-        what, do = "there is nothing to show", "look at split.csv"
-        expected = "a test part, and images that belong together"
-        raise CalcoError(Problem("LEAK_NONE", what, str(folder.path), expected=expected, do=do))
-    careless = split_samples(ungrouped(audit), config.split)
-    own, clock = RunDir(folder.path / "random_split"), Clock(config.budget_s)
-    with own.locked():
-        train(careless, make_plan(audit, careless, config), config, own, clock, listener)
-        own.save_postprocess(tune(careless, config, own, clock)[1])
-    predictor = Predictor.from_run(own.path, config.device)
-    maps = {"test": predict_maps(predictor, *careless.part_and_groups("test"))}
-    random = evaluate(maps, predictor.params, config.evaluate).summaries["test"]
-    leak = Leak(n_together, folder.load_summary()["test"]["dice_mean"], random.dice_mean)
-    write_atomic(folder.leak_json, to_json(leak))
-    write_report(folder)
-    return leak
 
 
 def describe_machine(config: Config) -> dict[str, object]:
@@ -276,29 +318,3 @@ def _subset(name: str) -> Subset:
         if subset == name:
             return subset
     raise CalcoError(Problem("SUBSET", "no such part", "--subset", name, " | ".join(SUBSETS)))
-
-
-def headlines(folders: Sequence[RunDir]) -> list[dict[str, object]]:
-    """Return the headline of several finished runs, one row each.
-
-    Raises:
-        CalcoError: When one of them has no summary.json.
-    """
-    rows: list[dict[str, object]] = []
-    for folder in folders:
-        summary = folder.load_summary()
-        test = summary.get("test") or summary["validation"]
-        low, high = test["dice_ci95"]
-        rows.append(
-            {
-                "run": folder.path.name,
-                "test Dice": f"{test['dice_mean']:.4f}",
-                "95 % interval": f"{low:.4f} to {high:.4f}" if low is not None else "none",
-                "IoU": f"{test['iou_mean']:.4f}",
-                "validation Dice": f"{summary['validation']['dice_mean']:.4f}",
-                "images": test["n_images"],
-                "epochs": summary["epochs"],
-                "seconds": round(summary["seconds_total"]),
-            }
-        )
-    return rows

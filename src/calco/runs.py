@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -12,10 +11,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
-from calco.config import Config, FitConfig, config_to_yaml, load_config, validate_config
+from calco.config import Config, config_to_yaml, load_config
 from calco.errors import CalcoError, Problem
 from calco.files import (
     from_json,
@@ -27,6 +25,7 @@ from calco.files import (
     write_atomic,
     write_csv,
 )
+from calco.plan_yaml import plan_from_yaml, plan_to_yaml
 from calco.records import (
     SCORE_DEFINITION,
     Assignment,
@@ -38,7 +37,7 @@ from calco.records import (
     FitResult,
     ImageScore,
     LabelSuspicion,
-    NetworkPlan,
+    LearningCurve,
     ObjectMasks,
     Plan,
     Postprocess,
@@ -49,7 +48,6 @@ from calco.records import (
     Split,
 )
 from calco.records.score_rows import SCORE_COLUMNS, score_fields, score_row
-from calco.strict_yaml import parse_yaml
 from calco.wording import name_some, place
 
 
@@ -83,6 +81,16 @@ class RunDir:
     def leak_json(self) -> Path:
         """What a random split would have scored, once that was asked."""
         return self.path / "leak.json"
+
+    @property
+    def learning_json(self) -> Path:
+        """What more labels would give, once that was measured."""
+        return self.path / "learning.json"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder of the pixels that memory does not hold."""
+        return self.path / "scratch"
 
     @property
     def report_html(self) -> Path:
@@ -238,22 +246,22 @@ class RunDir:
 
     def save_plan(self, plan: Plan) -> Plan:
         """Write plan.yaml: editable, each reason beside its setting."""
-        write_atomic(
-            self.path / "plan.yaml", yaml.safe_dump(json.loads(to_json(plan)), sort_keys=False)
-        )
+        write_atomic(self.path / "plan.yaml", plan_to_yaml(plan))
         return plan
 
     def load_plan(self) -> Plan:
         """Read plan.yaml, which people may have edited: names and ranges are those of settings."""
-        where = f"{self.path}/plan.yaml"
-        tree = parse_yaml(self._text("plan.yaml"), where)
-        plan = from_json(Plan, json.dumps(tree), where)
-        _refuse_unknown(tree, Plan, where)
-        _refuse_unknown(tree["network"], NetworkPlan, where)  # type: ignore[index]
-        given = json.loads(to_json(plan))
-        fit = {name: given[name] for name in FitConfig.model_fields if name in given}
-        validate_config({"budget_s": given["budget_s"], "fit": fit}, where)
-        return plan
+        return plan_from_yaml(self._text("plan.yaml"), f"{self.path}/plan.yaml")
+
+    def save_learning(self, curve: LearningCurve) -> None:
+        """Write learning.json: what more labels would give."""
+        write_atomic(self.learning_json, to_json(curve))
+
+    def load_learning(self) -> LearningCurve | None:
+        """Read learning.json; None where it was not measured."""
+        if not self.learning_json.exists():
+            return None
+        return from_json(LearningCurve, self._text("learning.json"), str(self.learning_json))
 
     def save_history(self, history: Sequence[Epoch]) -> None:
         """Write history.csv."""
@@ -374,15 +382,6 @@ def _box(row: Mapping[str, str]) -> list[str] | None:
     """Return the cells of a box; None where there is none."""
     cells = [row.get(name, "") for name in Box._fields]
     return cells if all(cells) else None
-
-
-def _refuse_unknown(tree: object, kind: type[Plan] | type[NetworkPlan], where: str) -> None:
-    names = [f.name for f in fields(kind)]
-    unknown = [str(name) for name in tree if name not in names] if isinstance(tree, dict) else []
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], names, n=1)
-        do = f"did you mean {near[0]}?" if near else "remove it"
-        raise CalcoError(Problem("PLAN_KEY", "no such setting", where, unknown[0], do=do))
 
 
 def _map_paths(index: SampleIndex, root: Path, change: Callable[[Path], Path]) -> SampleIndex:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from calco.errors import Problem
@@ -23,6 +24,7 @@ from calco.records import (
     SampleIndex,
     Scores,
     Split,
+    SubsetSummary,
 )
 from calco.stages.audit import LINES_PER_KIND, report_lines
 from calco.wording import counted
@@ -134,18 +136,14 @@ class Terminal:
                 self.scores(record)
 
     def scores(self, scores: Scores) -> None:
-        """Print the headline of every subset as a table."""
+        """Print the headline of every subset as a table, a score per row."""
         if self.verbosity < 0:
             return
-        table = Table("subset", "Dice", "95 % interval", "IoU", "pooled Dice", "images", "empty")
-        for name, s in scores.summaries.items():
-            low, high = s.dice_ci95
-            interval = f"{low:.4f} to {high:.4f}" if low == low else "one group: none"
-            counts = str(s.n_images), str(s.n_empty)
-            dice, iou, pooled = (f"{v:.4f}" for v in (s.dice_mean, s.iou_mean, s.dice_global))
-            table.add_row(name, dice, interval, iou, pooled, *counts)
+        table = Table("", *(Column(Text(name)) for name in scores.summaries))
+        for row in _score_rows(list(scores.summaries.values())):
+            table.add_row(*row)
         self.console.print(table)
-        self.say("Dice: per image at original resolution, then averaged; both empty = 1", "dim")
+        self.say("Means over images (95 % intervals); Dice: both masks empty = 1", "dim")
 
     def table(self, rows: list[dict[str, object]]) -> None:
         """Print rows with the same keys as a table."""
@@ -158,11 +156,13 @@ class Terminal:
         shares = [f.foreground_fraction for f in audit.facts]
         empty = sum(share == 0 for share in shares)
         mean = sum(shares) / max(len(shares), 1)
-        series = sum(twins.kind == "series" for twins in audit.twins)
+        alike = sum(twins.kind != "series" for twins in audit.twins)
+        blocks = sum(twins.n_blocks > 1 for twins in audit.twins)
         self.say(
             f"audit     {len(audit.facts)} usable samples, {mean:.1%} foreground, {empty} empty"
-            f" masks, {counted(len(audit.twins) - series, 'group')} of look-alikes"
-            f", {series} series"
+            f" masks, {counted(alike, 'group')} of look-alikes"
+            f", {len(audit.twins) - alike - blocks} series"
+            + (f", {blocks} blocks of a series that was cut" if blocks else "")
         )
         if not audit.errors:  # errors end the run and are printed as its message
             shown = [p for p in audit.problems if p.severity == "warning" or self.verbosity > 0]
@@ -172,11 +172,18 @@ class Terminal:
         net = plan.network
         size = f"resized to {plan.resize_px}" if plan.resize_px else f"crops of {plan.crop_px}"
         start = "ImageNet weights" if net.pretrained else "random weights"
+        name = "lean U-Net" if net.family == "lean" else "U-Net"
         what = net.encoder if net.family == "encoder_unet" else f"width {net.width}"
         self.say(
-            f"plan      U-Net ({what}, {start}), {size} px, batch {plan.batch}, {plan.loss},"
+            f"plan      {name} ({what}, {start}), {size} px, batch {plan.batch}, {plan.loss},"
             f" {plan.optimizer} {plan.learning_rate:g}"
         )
+        if plan.machine:
+            step_s = plan.machine.step_s(net, plan.resize_px or plan.crop_px, plan.batch)
+            self.say(
+                f"machine   {plan.machine.device}, {counted(plan.threads or 1, 'thread')}:"
+                f" {1000 * step_s:.0f} ms a step, measured in {plan.machine.seconds:.1f} s"
+            )
         if self.verbosity > 0:
             for name, value, reason in plan.settings():
                 self.say(f"          {name} = {value}: {reason}", "dim")
@@ -188,3 +195,33 @@ def _parts(split: Split) -> str:
         pool = len(split.part("train")) + len(split.part("validation"))
         return f"{pool} in {split.n_folds} folds, {len(split.part('test'))} test"
     return ", ".join(f"{len(split.part(s))} {s}" for s in SUBSETS)
+
+
+def _score_rows(summaries: Sequence[SubsetSummary]) -> Iterator[tuple[str, ...]]:
+    """Yield (name, one cell per subset) of each score that was measured."""
+    near = f"NSD, {summaries[0].nsd_tolerance_px:g} px"
+    rows: list[tuple[str, list[tuple[float, tuple[float, float] | None]]]] = [
+        ("Dice", [(s.dice_mean, s.dice_ci95) for s in summaries]),
+        ("IoU", [(s.iou_mean, s.iou_ci95) for s in summaries]),
+        ("Dice, pooled", [(s.dice_global, None) for s in summaries]),
+        (near, [(s.nsd_mean, s.nsd_ci95) for s in summaries]),
+        ("Boundary IoU", [(s.boundary_iou_mean, s.boundary_iou_ci95) for s in summaries]),
+        ("Object F1", [(s.object_f1_50_mean, s.object_f1_50_ci95) for s in summaries]),
+        ("ECE", [(s.ece, None) for s in summaries]),
+        ("Doubt, correlation", [(s.estimate_correlation, None) for s in summaries]),
+    ]
+    for name, cells in rows:
+        if any(math.isfinite(value) for value, _ in cells):
+            yield name, *(_cell(value, ends) for value, ends in cells)
+    yield "Images", *(f"{s.n_images}, {s.n_empty} empty" for s in summaries)
+
+
+def _cell(value: float, ends: tuple[float, float] | None) -> str:
+    """Write a score and its interval: ``0.9157  (0.9017 to 0.9287)``."""
+    if not math.isfinite(value):
+        return "n/a"
+    if ends is None:
+        return f"{value:.4f}"
+    low, high = ends
+    interval = f"{low:.4f} to {high:.4f}" if math.isfinite(low) else "one group: none"
+    return f"{value:.4f}  ({interval})"

@@ -16,28 +16,32 @@ from lightning_fabric.plugins import MixedPrecision
 from calco.config import Config
 from calco.errors import CalcoError, Problem, StoppedError
 from calco.files import sha256_of
+from calco.pipeline import prepare
 from calco.records import FitResult, Plan
 from calco.runs import RunDir
 from calco.stages.audit import audit_samples
-from calco.stages.fit import Trainer, Watch, fit
-from calco.stages.loaders import build_loaders, read_samples
-from calco.stages.plan import make_plan
+from calco.stages.fit import Trainer, fit
+from calco.stages.loaders import build_loaders
 from calco.stages.samples import index_samples
 from calco.stages.split import split_samples
 from calco.training.budget import Clock
-from calco.training.dataset import Decoded, Loaders
+from calco.training.cache import Decoded
+from calco.training.dataset import Loaders
+from calco.training.progress import Watch
 
 
 @pytest.fixture(scope="module")
-def prepared(discs: Path, tiny_config: Config) -> tuple[Loaders, Plan]:
+def prepared(
+    discs: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Loaders, Plan]:
     audit = audit_samples(
         index_samples(discs, tiny_config.data), tiny_config.data, tiny_config.audit
     )
     split = split_samples(audit, tiny_config.split)
-    plan = make_plan(audit, split, tiny_config)
+    task = prepare(split, tiny_config, RunDir(tmp_path_factory.mktemp("prepared"), Clock()))
     # dropout makes the random state matter on resume
-    plan = replace(plan, network=replace(plan.network, dropout=0.2), epochs=3)
-    return build_loaders(read_samples(split), split, plan, tiny_config), plan
+    plan = replace(task.plan, network=replace(task.plan.network, dropout=0.2), epochs=3)
+    return build_loaders(task.samples, split, plan, tiny_config), plan
 
 
 def run_fit(

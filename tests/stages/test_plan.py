@@ -2,45 +2,64 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
 from calco.config import load_config
-from calco.records import (
-    Assignment,
-    Audit,
-    ImageSpec,
-    MaskCode,
-    Plan,
-    Sample,
-    SampleFacts,
-    SampleIndex,
-    Split,
+from calco.records import Fingerprint, Machine, Plan, Quantiles, Setup, Timing
+from calco.stages.plan import CROPS_PX, ENOUGH_STEPS, make_plan, measure_machine
+from calco.training.probe import usable_cores
+
+
+def same(value: float) -> Quantiles:
+    return Quantiles(value, value, value)
+
+
+FINGERPRINT = Fingerprint(
+    n_images=40,
+    n_groups=40,
+    n_measured=40,
+    channels=3,
+    height_px=same(300),
+    width_px=same(320),
+    intensity=Quantiles(10, 90, 240),
+    contrast=same(0.8),
+    texture_px=same(5),
+    empty_fraction=0.1,
+    foreground_fraction=Quantiles(0.05, 0.1, 0.2),
+    mean_foreground_fraction=0.09,
+    blank_tile_fraction=0.3,
+    n_objects=Quantiles(2, 5, 30),
+    diameter_px=Quantiles(8, 20, 40),
+    thickness_px=Quantiles(6, 15, 35),
+    half_scale_dice=0.97,
+    quarter_scale_dice=0.94,
 )
-from calco.stages.plan import make_plan
 
 
-def plan_for(*overrides: str, side_px: int = 300, channels: int = 3, count: int = 40) -> Plan:
-    """Plan for a made-up set of square images."""
-    ids = [f"s{i:03d}" for i in range(count)]
-    samples = tuple(Sample(i, Path(f"{i}.png")) for i in ids)
-    code = MaskCode("values", (255,))
-    index = SampleIndex(Path(), "made up", samples, ImageSpec(channels), code)
-    facts = tuple(
-        SampleFacts(i, side_px, side_px + 20, 3, "uint8", 0, 255, 90, 0.1, 5, i) for i in ids
+def plan_for(*overrides: str, **figures: object) -> Plan:
+    """Plan for made-up data without a look at the machine."""
+    fingerprint = replace(FINGERPRINT, **figures)  # type: ignore[arg-type]
+    return make_plan(fingerprint, None, load_config(None, overrides))
+
+
+def machine_of(seconds_per_px: float, plan: Plan) -> Machine:
+    """Measured crops of 128 and 64 px on a machine whose steps cost only by the pixel."""
+    base = Setup(plan.network, 128, plan.batch, threads=1, channels_last=False, precision="bf16")
+    timings = tuple(
+        Timing(setup, seconds_per_px * setup.pixels, 3, 1.0, 1.0, 100.0)
+        for setup in (base, replace(base, crop_px=64))
     )
-    parts = ["validation", "test", *["train"] * (count - 2)]
-    assigned = tuple(Assignment(i, i, p) for i, p in zip(ids, parts, strict=True))  # type: ignore[arg-type]
-    return make_plan(Audit(index, facts), Split(index, assigned), load_config(None, overrides))
+    return Machine("cpu", 4, 16.0, timings, timings[0], seconds=2.0)
 
 
 def test_every_setting_has_a_reason() -> None:
     plan = plan_for()
-    planned = {"crop_px", "batch", "epochs", "learning_rate", "optimizer", "schedule", "augment"}
-    reasons = {name: reason for name, _, reason in plan.settings()}
-    assert all(reasons[name] for name in planned)
-    assert reasons["network.family"]
+    unexplained = {name for name, _, reason in plan.settings() if not reason}
+    follow_from_others = {"network.in_channels", "network.std", "clip_norm"}
+    of_one_family = {f"network.{n}" for n in ("encoder", "pretrained", "width", "depth", "norm")}
+    assert unexplained <= follow_from_others | of_one_family | {"network.dropout"}
 
 
 @pytest.mark.parametrize(
@@ -53,6 +72,10 @@ def test_every_setting_has_a_reason() -> None:
         ("fit.optimizer=sgd", "optimizer", "sgd"),
         ("fit.augment=0", "augment", 0.0),
         ("fit.ema=false", "ema", False),
+        ("fit.focus=0.9", "focus", 0.9),
+        ("fit.threads=1", "threads", 1),
+        ("fit.precision=bf16", "precision", "bf16"),
+        ("fit.channels_last=false", "channels_last", False),
     ],
 )
 def test_what_is_given_is_kept(override: str, name: str, value: object) -> None:
@@ -63,7 +86,7 @@ def test_what_is_given_is_kept(override: str, name: str, value: object) -> None:
 
 @pytest.mark.parametrize(("side_px", "crop_px"), [(20, 32), (70, 96), (101, 128), (1000, 128)])
 def test_crops_are_no_larger_than_images_need(side_px: int, crop_px: int) -> None:
-    assert plan_for(side_px=side_px).crop_px == crop_px
+    assert plan_for(height_px=same(side_px), width_px=same(side_px + 20)).crop_px == crop_px
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
@@ -76,27 +99,59 @@ def test_normalisation_has_one_value_per_channel(channels: int) -> None:
 def test_a_budget_ends_training_instead_of_epochs() -> None:
     assert plan_for("budget_s=60").epochs > 10_000
     assert plan_for("budget_s=60").budget_s == 60
-    unlimited = plan_for(count=402)
+    unlimited = plan_for(n_images=400)
     assert unlimited.budget_s is None
     assert unlimited.epochs * 400 / unlimited.batch == pytest.approx(3000, rel=0.02)
 
 
-def test_validation_and_test_do_not_influence_the_plan() -> None:
-    ids = ["a", "b", "c", "d"]
-    samples = tuple(Sample(i, Path(f"{i}.png")) for i in ids)
-    index = SampleIndex(Path(), "", samples, ImageSpec(3), MaskCode("values", (255,)))
-    assigned = (
-        Assignment("a", "a", "train"),
-        Assignment("b", "b", "train"),
-        Assignment("c", "c", "validation"),
-        Assignment("d", "d", "test"),
-    )
+def test_whole_images_are_shown_equally_often() -> None:
+    assert plan_for("fit.resize_px=64").focus == 0
+    assert plan_for().focus > 0
 
-    def plan_with(held_out_px: int) -> Plan:
-        sides = {"a": 64, "b": 64, "c": held_out_px, "d": held_out_px}
-        facts = tuple(
-            SampleFacts(i, s, s, 3, "uint8", 0, 255, 90, 0.1, 5, i) for i, s in sides.items()
-        )
-        return make_plan(Audit(index, facts), Split(index, assigned), load_config())
 
-    assert plan_with(64) == plan_with(2000)
+def test_a_slow_machine_gets_smaller_crops() -> None:
+    config = load_config(None, ("budget_s=300",))
+    draft = make_plan(FINGERPRINT, None, config)
+    crops_px = []
+    for seconds_per_px in (1e-7, 5e-6, 1e-5, 1e-4):
+        machine = machine_of(seconds_per_px, draft)
+        crops_px.append(make_plan(FINGERPRINT, machine, config, fit_s=250.0).crop_px)
+    assert crops_px == sorted(crops_px, reverse=True)
+    assert crops_px[0] == 128
+    assert crops_px[-1] == min(CROPS_PX)  # still too few steps, and nothing smaller to take
+
+
+def test_crops_become_larger_with_the_time_there_is() -> None:
+    draft = plan_for()
+    step_s = 0.5
+    machine = machine_of(step_s / (16 * 128**2), draft)
+    enough_s = ENOUGH_STEPS * step_s  # but for loading and validation
+    crops_px = [
+        make_plan(FINGERPRINT, machine, load_config(), fit_s).crop_px
+        for fit_s in (0.1 * enough_s, 0.8 * enough_s, 1.2 * enough_s)
+    ]
+    assert crops_px == [64, 96, 128]
+
+
+def test_what_was_measured_decides_how_steps_are_made() -> None:
+    config = load_config(None, ("budget_s=300",))
+    draft = make_plan(FINGERPRINT, None, config)
+    plan = make_plan(FINGERPRINT, machine_of(1e-7, draft), config)
+    assert (plan.threads, plan.channels_last, plan.precision) == (1, False, "bf16")
+
+
+def test_without_a_budget_nothing_depends_on_the_clock() -> None:
+    assert measure_machine(FINGERPRINT, load_config()) is None
+    assert plan_for().threads is None
+
+
+def test_the_machine_is_measured_with_what_is_given() -> None:
+    tiny = ("model.family=unet", "model.width=4", "model.depth=1", "fit.crop_px=32", "fit.batch=2")
+    given = ("fit.precision=fp32", "fit.channels_last=false", "fit.threads=1", "budget_s=20")
+    machine = measure_machine(FINGERPRINT, load_config(None, (*tiny, *given)))
+    assert machine is not None
+    assert machine.cores == usable_cores()
+    for timing in machine.timings:
+        setup = timing.setup
+        assert (setup.crop_px, setup.batch, setup.threads) == (32, 2, 1)
+        assert (setup.precision, setup.channels_last) == ("fp32", False)

@@ -18,6 +18,7 @@ from calco.records import (
     ImageScore,
     LabelSuspicion,
     Leak,
+    LearningCurve,
     Plan,
     Postprocess,
     Split,
@@ -64,6 +65,7 @@ class RunFiles:
     calibrations: Mapping[str, Calibration] | None
     suspicions: tuple[LabelSuspicion, ...]
     leak: Leak | None
+    learning: LearningCurve | None
     summary: Mapping[str, Any] | None
     missing: tuple[str, ...]
 
@@ -97,6 +99,7 @@ def read_run(folder: RunDir) -> RunFiles:
         scores=read(folder.load_scores, "the scores of the images"),
         calibrations=read(folder.load_calibrations, "what the probabilities are worth"),
         suspicions=read(folder.load_suspicions, "masks to check") or (),
+        learning=read(folder.load_learning, "what more labels would give"),
         leak=read(lambda: _load_leak(folder), "what a random split scored"),
         summary=read(folder.load_summary, "the headline"),
         missing=tuple(dict.fromkeys(missing)),

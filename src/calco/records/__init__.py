@@ -22,31 +22,31 @@ from calco.records.data import (
     Turn,
     Twins,
 )
+from calco.records.fingerprint import Fingerprint, Quantiles
+from calco.records.learning import LearningCurve, LearningPoint
+from calco.records.machine import Machine, Setup, Timing
+from calco.records.network import NetworkPlan
+from calco.records.predictions import Box, LabelSuspicion, Prediction, Suggestion
 from calco.records.scores import (
     OBJECT_IOU_PERCENT,
     SCORE_DEFINITION,
     BoundaryScore,
-    Box,
     Calibration,
     Counts,
     CurvePoint,
     ImageScore,
-    LabelSuspicion,
     Leak,
     ObjectCounts,
     Postprocess,
-    Prediction,
     Reference,
     ReliabilityBin,
     Scores,
     SubsetSummary,
-    Suggestion,
 )
 from calco.records.training import (
     STOPPED_BY,
     Epoch,
     FitResult,
-    NetworkPlan,
     Plan,
 )
 
@@ -67,11 +67,15 @@ __all__ = [
     "Division",
     "Epoch",
     "FileMask",
+    "Fingerprint",
     "FitResult",
     "ImageScore",
     "ImageSpec",
     "LabelSuspicion",
     "Leak",
+    "LearningCurve",
+    "LearningPoint",
+    "Machine",
     "MaskCode",
     "MaskSource",
     "NetworkPlan",
@@ -80,6 +84,7 @@ __all__ = [
     "Plan",
     "Postprocess",
     "Prediction",
+    "Quantiles",
     "Reference",
     "ReliabilityBin",
     "RleDialect",
@@ -88,10 +93,12 @@ __all__ = [
     "SampleFacts",
     "SampleIndex",
     "Scores",
+    "Setup",
     "Split",
     "Subset",
     "SubsetSummary",
     "Suggestion",
+    "Timing",
     "Turn",
     "Twins",
 ]

@@ -6,40 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from calco.config import LossName, NormName, OptimizerName, Precision
+from calco.config import LossName, OptimizerName, Precision
 from calco.errors import Problem
+from calco.records.fingerprint import Fingerprint
+from calco.records.machine import Machine
+from calco.records.network import NetworkPlan
 from calco.records.tables import html_table
 
 STOPPED_BY = "stopped by "  # begins the reason of a training that a signal ended
-
-
-@dataclass(frozen=True)
-class NetworkPlan:
-    """Everything needed to build the network again, weights aside.
-
-    Attributes:
-        family: ``unet`` or ``encoder_unet``.
-        in_channels: Input channels.
-        mean: Per-channel mean subtracted, in uint8 units; inside the network.
-        std: Per-channel divisor, in uint8 units; inside the network.
-        encoder: For ``encoder_unet``.
-        pretrained: Start from ImageNet weights (training only).
-        width: For ``unet``.
-        depth: For ``unet``.
-        norm: For ``unet``.
-        dropout: Share of channels dropped.
-    """
-
-    family: Literal["unet", "encoder_unet"]
-    in_channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    encoder: str = "efficientnet-lite0"
-    pretrained: bool = True
-    width: int = 64
-    depth: int = 4
-    norm: NormName = "batch"
-    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +36,12 @@ class Plan:
         clip_norm: Largest gradient norm; 0 does not clip.
         augment: Strength in [0, 1].
         precision: Arithmetic of forward and backward.
+        focus: Share of crops that must hold foreground, in [0, 1].
+        threads: Of the arithmetic; None leaves torch's choice.
+        channels_last: Whether the channels of a pixel lie side by side in memory.
         reasons: Why, per setting name.
+        fingerprint: What of the data it rests on; None in a plan made by hand.
+        machine: What of the machine it rests on; None when nothing was timed.
     """
 
     network: NetworkPlan
@@ -80,11 +59,17 @@ class Plan:
     clip_norm: float
     augment: float
     precision: Precision
+    focus: float = 1 / 3
+    threads: int | None = None
+    channels_last: bool = True
     reasons: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: Fingerprint | None = None
+    machine: Machine | None = None
 
     def settings(self) -> list[tuple[str, object, str]]:
         """List (name, value, reason) of every planned setting."""
-        names = [n for n in self.__dataclass_fields__ if n not in ("network", "reasons")]
+        others = ("network", "reasons", "fingerprint", "machine")
+        names = [n for n in self.__dataclass_fields__ if n not in others]
         rows = [(f"network.{n}", getattr(self.network, n)) for n in NetworkPlan.__annotations__]
         rows += [(n, getattr(self, n)) for n in names]
         return [(name, value, self.reasons.get(name, "")) for name, value in rows]

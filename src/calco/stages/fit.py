@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
@@ -27,7 +25,9 @@ from calco.training.history import Monitor
 from calco.training.losses import crop_dice, make_loss
 from calco.training.optim import AveragedWeights, learning_rate_factor, make_optimizer
 from calco.training.preflight import preflight
+from calco.training.progress import Progress, Watch
 from calco.training.signals import StopRequest, stop_on_signals
+from calco.training.threads import make_governor
 from calco.training.validate import (
     NOT_VALIDATED,
     Validation,
@@ -41,34 +41,6 @@ MAX_BAD_STEPS = 10  # NaN once is a bad batch, ten times in a row a broken train
 SAVE_EVERY_S = 60.0  # work lost to a kill, at most
 PROBE_EVERY_S = 15.0  # between measurements of what tuning and test will take
 VALIDATION_SLICE = 0.03  # of fit's time for one validation; larger parts are validated by sample
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where training stands, for a progress bar.
-
-    Attributes:
-        fraction: Of training done, in [0, 1].
-        epoch: From 1.
-        loss: Of the last step.
-        best_dice: Best validation Dice so far; NaN before the first.
-        left_s: Seconds left, estimated.
-    """
-
-    fraction: float
-    epoch: int
-    loss: float
-    best_dice: float
-    left_s: float
-
-
-@dataclass
-class Watch:
-    """Who wants to hear of training; every call is optional."""
-
-    on_step: Callable[[Progress], None] = field(default=lambda _: None)
-    on_epoch: Callable[[Epoch], None] = field(default=lambda _: None)
-    on_advice: Callable[[Problem], None] = field(default=lambda _: None)
 
 
 def fit(
@@ -118,7 +90,8 @@ class Trainer:
         self.folder, self.clock, self.stop = folder, clock, stop
         self.fabric = make_fabric(config.device, plan.precision)
         torch.manual_seed(config.seed)  # initial weights and dropout
-        self.segmenter = build_network(plan.network).to(memory_format=torch.channels_last)
+        self.layout = torch.channels_last if plan.channels_last else torch.contiguous_format
+        self.segmenter = build_network(plan.network).to(memory_format=self.layout)
         self.averaged = AveragedWeights(self.segmenter) if plan.ema else None
         self.network, self.optimizer = self.fabric.setup(
             self.segmenter,
@@ -126,6 +99,9 @@ class Trainer:
         )
         if self.averaged:
             self.averaged.network.to(self.fabric.device)
+        self.governor = make_governor(plan, config)
+        if plan.threads:
+            torch.set_num_threads(plan.threads)
         self.loss_of = make_loss(config.loss, plan.loss)
         self.monitor = Monitor(config.fit.monitor, config.fit.patience, config.fit.min_delta)
         self.history: list[Epoch] = []
@@ -161,7 +137,10 @@ class Trainer:
         for batch in self.loaders.train.batches(len(self.history) + 1, self.batches_done):
             began = time.perf_counter()
             loss = self._train_step(batch)
-            self.stepping_s += time.perf_counter() - began
+            step_s = time.perf_counter() - began
+            self.stepping_s += step_s
+            if self.governor:
+                torch.set_num_threads(self.governor.after(step_s))
             self.batches_done += 1
             watch.on_step(self._progress(loss))
             if self.stop.by or self._time_is_up():
@@ -170,7 +149,7 @@ class Trainer:
     def _train_step(self, batch: Batch) -> float:
         """One forward, backward and update; a step that is not finite changes nothing."""
         images, masks, numbers = (self.fabric.to_device(part) for part in batch)
-        images = images.contiguous(memory_format=torch.channels_last)  # (B, C, H, W) uint8
+        images = images.contiguous(memory_format=self.layout)  # (B, C, H, W) uint8
         rate = self.plan.learning_rate * self._rate_factor()
         for group in self.optimizer.param_groups:
             group["lr"] = rate

@@ -24,6 +24,7 @@ from calco.images.figures import (
     draw_precision_recall,
     draw_reliability,
 )
+from calco.images.learning_figure import draw_learning
 from calco.images.overlays import data_uri, encode
 from calco.metrics.doubt import kept_means, rank_correlation
 from calco.records import (
@@ -151,6 +152,7 @@ def write_report(folder: RunDir) -> Path:
         histogram=data_uri(draw_histogram([s.dice for s in scores], "none"), "png"),
         galleries=_galleries(run.audit, scores, folder),
         suspects=_suspects(run, folder),
+        learning_plot=data_uri(draw_learning(run.learning, "none"), "png") if run.learning else "",
         findings=_findings(run.audit.problems if run.audit else ()),
         parts=_parts(run.split),
         shares=_shares([training.fit for training in run.trainings if training.fit]),
@@ -189,9 +191,9 @@ def _subset_summary(tree: object) -> SubsetSummary | None:
         for name, value in tree.items()
         if value is not None or name in required  # what was not measured has a default
     }
-    interval = tree.get("dice_ci95")
-    if isinstance(interval, list):
-        values["dice_ci95"] = [math.nan if end is None else end for end in interval]
+    for name, ends in tree.items():
+        if name.endswith("_ci95") and isinstance(ends, list):
+            values[name] = [math.nan if end is None else end for end in ends]
     try:
         return TypeAdapter(SubsetSummary).validate_python(values)
     except ValidationError:
@@ -330,6 +332,12 @@ def _pixels(distance: float) -> str:
     return f"{distance:.1f}{NBSP}px" if math.isfinite(distance) else "n/a"
 
 
+def _interval(ends: tuple[float, float], digits: int = 3) -> str:
+    """Return ``0.881 to 0.943``; nothing where there is no interval."""
+    low, high = ends
+    return "" if math.isnan(low) else f"{low:.{digits}f} to {high:.{digits}f}"
+
+
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.0f}{NBSP}%" if math.isfinite(fraction) else "n/a"
 
@@ -363,6 +371,7 @@ def _setting(value: object) -> str:
 _FILTERS: dict[str, Callable[..., object]] = {
     "score": _score,
     "pixels": _pixels,
+    "interval": _interval,
     "percent": _percent,
     "duration": _duration,
     "setting": _setting,

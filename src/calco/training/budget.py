@@ -25,6 +25,7 @@ class Clock:
         fold_began_s: ``elapsed_s`` when the training of this fold began; 0 without folds.
         folds_left: Trainings that share the time left, this one included.
         mirrors: Whether there is time to predict mirror images, too.
+        after_s: Seconds per training that what comes after takes besides predicting.
     """
 
     budget_s: float | None = None
@@ -34,6 +35,7 @@ class Clock:
     fold_began_s: float = 0.0
     folds_left: int = 1
     mirrors: bool = True
+    after_s: float = FIXED_RESERVE_S
 
     def __post_init__(self) -> None:
         self.reserve_s = 0.0
@@ -78,7 +80,7 @@ class Clock:
             predicted_s = SAFETY * validation_s * pixel_ratio
             self.mirrors = MIRRORED * predicted_s <= MIRROR_SHARE * self.budget_s
             predicted_s *= MIRRORED if self.mirrors else 1
-            self.reserve_s = min(predicted_s + FIXED_RESERVE_S * n_folds, 0.5 * self.budget_s)
+            self.reserve_s = min(predicted_s + self.after_s * n_folds, 0.5 * self.budget_s)
 
     def progress(self, began_s: float) -> float:
         """Return the share of training time used, in [0, 1]; 0 without a budget.

@@ -1,0 +1,52 @@
+"""A plan as settings: ``calco train --config RUN/plan.yaml`` trains by it again, edited or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+FIT = (
+    "crop_px",
+    "resize_px",
+    "batch",
+    "epochs",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "schedule",
+    "ema",
+    "clip_norm",
+    "augment",
+    "focus",
+    "precision",
+    "threads",
+    "channels_last",
+)
+DERIVED = ("in_channels", "mean", "std")  # follow from the data and the network
+
+
+def is_plan(tree: Mapping[str, object]) -> bool:
+    """Whether what was read is a plan.yaml; settings never have these two keys."""
+    return {"network", "reasons"} <= tree.keys()
+
+
+def settings_of(plan: Mapping[str, object]) -> dict[str, object]:
+    """Turn the tree of a plan.yaml into a tree of settings; what it rests on is left out.
+
+    Keys that no plan has are kept, so that the check of the settings names them.
+
+    Args:
+        plan: As read.
+
+    Example:
+        >>> settings_of({"network": {"width": 8}, "batch": 4, "reasons": {}})
+        {'model': {'width': 8}, 'fit': {'batch': 4}}
+    """
+    tree = {k: v for k, v in plan.items() if k not in ("reasons", "fingerprint", "machine")}
+    network = tree.pop("network")
+    settings: dict[str, object] = {"model": network}
+    if isinstance(network, Mapping):
+        settings["model"] = {k: v for k, v in network.items() if k not in DERIVED}
+    settings["fit"] = {name: tree.pop(name) for name in FIT if name in tree}
+    if "loss" in tree:
+        settings["loss"] = {"name": tree.pop("loss")}
+    return settings | tree
