@@ -36,7 +36,7 @@ from calco.stages.fingerprint import take_fingerprint
 from calco.stages.fit import fit
 from calco.stages.label_errors import find_label_errors, write_suspicions
 from calco.stages.learning_curve import BUDGET_SHARE, measure_learning, worth_measuring
-from calco.stages.loaders import build_loaders, read_samples
+from calco.stages.loaders import build_loaders, pixels_after, read_samples
 from calco.stages.plan import make_plan, measure_machine
 from calco.stages.report import write_report
 from calco.stages.samples import index_samples
@@ -132,6 +132,10 @@ def prepare(split: Split, config: Config, folder: RunDir, clock: Clock) -> Task:
     train_ids = {sample.id for sample in split.part("train")}
     fingerprint = take_fingerprint([s for s in samples if s.id in train_ids], split)
     machine = measure_machine(fingerprint, config)
+    if machine:
+        validation = {sample.id for sample in split.divisions()[0].validation}
+        n_px = sum(s.mask.size for s in samples if s.id in validation)
+        clock.reserve_for(machine.predict_px_s * n_px, pixels_after(split), split.n_folds)
     fit_s = clock.fit_left_s / split.n_folds
     plan = folder.save_plan(make_plan(fingerprint, machine, config, fit_s))
     return Task(samples, split, plan, config)

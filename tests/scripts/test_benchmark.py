@@ -242,7 +242,7 @@ def test_an_empty_folder_makes_a_page_that_claims_nothing(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("contender", ["calco", "smp-imagenet", "monai", "nnunet"])
+@pytest.mark.parametrize("contender", ["calco", "smp-imagenet", "nnunet"])
 def test_a_contender_runs_end_to_end(contender: str, tmp_path: Path) -> None:
     if contender == "nnunet":
         pytest.importorskip("nnunetv2", reason="the benchmark extra is not installed")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from calco.config import Precision
 from calco.records.network import NetworkPlan
 
+PREDICT_SHARE = 0.4  # of a step's time per pixel: the backward pass takes twice the forward one
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -95,6 +97,11 @@ class Machine:
     best: Timing
     seconds: float
     notes: tuple[str, ...] = ()
+
+    @property
+    def predict_px_s(self) -> float:
+        """Seconds to predict a pixel, about: what the planned step takes, but forward only."""
+        return PREDICT_SHARE * self.best.step_s / self.best.setup.pixels
 
     def rows(self) -> list[tuple[str, str]]:
         """List (setup, what a step takes) of every measurement, and what was left out."""

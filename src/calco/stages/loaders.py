@@ -43,14 +43,20 @@ def build_loaders(
     validation_ids = {sample.id for sample in division.validation}
     train = [sample for sample in samples if sample.id in train_ids]
     validation = tuple(sample for sample in samples if sample.id in validation_ids)
-    # every later training predicts its own validation part, and all of them the test part; sizes
-    # are alike across parts, so images stand for pixels
-    later = split.n_folds - fold
-    tested = split.n_folds * len(split.part("test"))
     return Loaders(
         train=TrainLoader(train, plan, config.seed, config.fit.workers),
         validation=validation,
         spec=split.index.spec,
-        pixel_ratio=later + tested / len(validation),
+        pixel_ratio=pixels_after(split, fold),
         n_folds=split.n_folds,
     )
+
+
+def pixels_after(split: Split, fold: int = 0) -> float:
+    """Return the pixels predicted after a training over those of its validation part.
+
+    Every later training predicts its own validation part, and all of them the test part; sizes are
+    alike across parts, so images stand for pixels.
+    """
+    tested = split.n_folds * len(split.part("test"))
+    return split.n_folds - fold + tested / len(split.divisions()[fold].validation)

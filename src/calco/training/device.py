@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Literal
 
 from lightning_fabric import Fabric
@@ -9,6 +10,9 @@ from lightning_fabric import Fabric
 from calco.config import Precision
 from calco.errors import CalcoError, Problem
 from calco.inference.device import choose_device
+
+# it announces half precision, which is also tried where it is not used
+logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 
 FABRIC_NAMES: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "fp32": "32-true",
