@@ -79,11 +79,9 @@ def test_the_largest_share_of_planning_counts() -> None:
 
 
 @pytest.mark.slow
-def test_rows_are_measured_on_a_drawn_set(tmp_path: Path) -> None:
+def test_a_row_is_measured_on_a_drawn_set(tmp_path: Path) -> None:
     command = [sys.executable, benchmark_training.__file__, "--quick", str(tmp_path)]
-    for row in ("planning", "inference"):
-        subprocess.run([*command, "--only", row], check=True)
+    subprocess.run([*command, "--only", "inference"], check=True)
     report = json.loads((tmp_path / "training_benchmark.json").read_text())
-    assert set(report) == {"planning", "inference"}
-    assert all(row["target"]["met"] is not None for row in report.values())
+    assert report["inference"]["target"]["met"] is not None
     assert report["inference"]["figures"]["calco"] > 0

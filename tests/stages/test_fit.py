@@ -38,7 +38,7 @@ def prepared(
         index_samples(discs, tiny_config.data), tiny_config.data, tiny_config.audit
     )
     split = split_samples(audit, tiny_config.split)
-    task = prepare(split, tiny_config, RunDir(tmp_path_factory.mktemp("prepared"), Clock()))
+    task = prepare(split, tiny_config, RunDir(tmp_path_factory.mktemp("prepared")), Clock())
     # dropout makes the random state matter on resume
     plan = replace(task.plan, network=replace(task.plan.network, dropout=0.2), epochs=3)
     return build_loaders(task.samples, split, plan, tiny_config), plan
