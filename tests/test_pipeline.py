@@ -204,7 +204,7 @@ def test_what_more_labels_give_is_foretold_once(
         ]
 
     monkeypatch.setattr("calco.pipeline.train_quickly", more_is_better)
-    hurried = replace(task, config=task.config.model_copy(update={"budget_s": 400.0}))
+    hurried = replace(task, config=task.config.model_copy(update={"budget_s": 1000.0}))
     heard: list[object] = []
     foretell(hurried, RunDir(tmp_path), Listener(heard.append))
     foretell(hurried, RunDir(tmp_path), Listener(heard.append))  # as after a stop

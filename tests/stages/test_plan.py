@@ -136,7 +136,7 @@ def test_crops_become_larger_with_the_time_there_is() -> None:
 def test_what_was_measured_decides_how_steps_are_made() -> None:
     config = load_config(None, ("budget_s=300",))
     draft = make_plan(FINGERPRINT, None, config)
-    plan = make_plan(FINGERPRINT, machine_of(1e-7, draft), config)
+    plan = make_plan(FINGERPRINT, machine_of(1e-7, draft), config, fit_s=250.0)
     assert (plan.threads, plan.channels_last, plan.precision) == (1, False, "bf16")
 
 

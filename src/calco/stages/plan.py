@@ -186,12 +186,12 @@ def _crop(
         return largest, why
     for crop_px in sorted({largest, *(px for px in CROPS_PX if px < largest)}, reverse=True):
         step_s = machine.step_s(network, crop_px, batch)
-        steps = int(fit_s * (1 - OTHER_SHARE) / step_s)
+        steps = fit_s * (1 - OTHER_SHARE) / step_s
         if steps >= ENOUGH_STEPS:
             break
     if crop_px == largest:
-        return largest, f"{why}; about {steps} steps fit into the time"
-    return crop_px, f"in the time only {steps} steps fit, with larger crops fewer"
+        return largest, f"{why}; about {steps:.0f} steps fit into the time"
+    return crop_px, f"in the time only {steps:.0f} steps fit, with larger crops fewer"
 
 
 def _largest_crop(fingerprint: Fingerprint) -> tuple[int, str]:
