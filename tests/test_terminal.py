@@ -13,7 +13,7 @@ from tests.stages.audits import audit_of
 
 from calco.errors import Problem
 from calco.metrics.summary import score_image, score_shapes, summarise
-from calco.records import Epoch, ImageScore, Scores, Twins
+from calco.records import Epoch, ImageScore, LearningCurve, LearningPoint, Scores, Twins
 from calco.terminal import Terminal
 
 EMPTY = np.zeros((2, 4, 4), bool)
@@ -77,6 +77,14 @@ def test_the_table_has_a_row_per_score_and_a_column_per_subset() -> None:
     assert cells["Images"] == ["3, 0 empty", "3, 2 empty"]
     assert "[bold]a[/bold]" in spoken(terminal)
     assert max(map(len, spoken(terminal).splitlines())) <= 80
+
+
+def test_what_more_labels_would_give_is_told() -> None:
+    terminal = quiet_console()
+    points = (LearningPoint(10, (0.7,), 0.7), LearningPoint(20, (0.8,), 0.8))
+    terminal.record(LearningCurve(points, 0.05, (0.02, 0.08), 12, 20.0))
+    assert "40 instead of 20" in spoken(terminal)
+    assert "+5.0 Dice points" in spoken(terminal)
 
 
 def test_what_no_subset_has_takes_no_row() -> None:

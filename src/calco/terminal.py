@@ -19,6 +19,7 @@ from calco.records import (
     Audit,
     Epoch,
     FitResult,
+    LearningCurve,
     Plan,
     Postprocess,
     SampleIndex,
@@ -124,6 +125,8 @@ class Terminal:
                 self.say(f"split     {_parts(record)}; no group straddles")
             case Plan():
                 self._plan(record)
+            case LearningCurve():
+                self.say(f"labels    {record.sentence}")
             case FitResult():
                 share = record.seconds_stepping / max(record.seconds, 1e-9)
                 self.say(

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calco.images.otsu import luma
+
 PART_PX = 1024
 """Side up to which an image is measured whole."""
 TEXTURE_PX = 256
@@ -67,7 +69,7 @@ def measure(image: NDArray[np.uint8], mask: Plane) -> Measures:
     """
     part = _part(mask)
     shown, drawn = np.ascontiguousarray(image[part]), np.ascontiguousarray(mask[part])
-    grey = _grey(shown)
+    grey = luma(shown)
     diameters = diameters_px(drawn)
     n_foreground, n_drawn = cv2.countNonZero(mask), cv2.countNonZero(drawn)
     return Measures(
@@ -269,17 +271,6 @@ def _part(mask: Plane) -> tuple[slice, slice]:
         for left in starts[1]
     ]
     return max(parts, key=lambda part: cv2.countNonZero(mask[part])) if parts[1:] else parts[0]
-
-
-def _grey(image: NDArray[np.uint8]) -> Plane:
-    match image.shape[2]:
-        case 1:
-            grey = image[:, :, 0]
-        case 3:
-            grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        case _:
-            grey = np.rint(image.mean(axis=2, dtype=np.float32)).astype(np.uint8)
-    return np.ascontiguousarray(grey)
 
 
 def _counts(values: Plane, mask: Plane | None = None) -> NDArray[np.float64]:

@@ -24,20 +24,24 @@ def otsu_mask(image: NDArray[np.uint8], bright: bool) -> NDArray[np.bool_]:
         >>> otsu_mask(np.array([[[10], [200], [210]]], np.uint8), bright=True)
         array([[False,  True,  True]])
     """
-    luma = _luma(image)
-    if luma.min() == luma.max():
-        return np.zeros(luma.shape, np.bool_)
-    threshold, _ = cv2.threshold(luma, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    above: NDArray[np.bool_] = luma > int(threshold)
+    grey = luma(image)
+    if grey.min() == grey.max():
+        return np.zeros(grey.shape, np.bool_)
+    threshold, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    above: NDArray[np.bool_] = grey > int(threshold)
     return above if bright else ~above
 
 
-def _luma(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def luma(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the brightness of each pixel, (H, W) uint8, of an (H, W, C) uint8 image.
+
+    Three channels are weighed as the eye does, other numbers of channels alike.
+    """
     match image.shape[2]:
         case 1:
-            luma = image[:, :, 0]
+            grey = image[:, :, 0]
         case 3:
-            luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+            grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         case _:
-            luma = np.rint(image.mean(axis=2)).astype(np.uint8)
-    return np.ascontiguousarray(luma)
+            grey = np.rint(image.mean(axis=2, dtype=np.float32)).astype(np.uint8)
+    return np.ascontiguousarray(grey)
