@@ -44,7 +44,15 @@ def test_pads_to_the_stride_and_crops_back(size: tuple[int, int], padded: tuple[
     assert torch.equal(logits, (image[:, :1].float() - 10) / 2)
 
 
-def test_padding_repeats_the_border() -> None:
+def test_padding_mirrors_the_border() -> None:
+    segmenter = Segmenter(nn.Identity(), 4, (0.0,), (1.0,))
+    image = torch.arange(30.0).reshape(1, 1, 5, 6)
+    padded = segmenter._pad(image)
+    assert torch.equal(padded, torch.nn.functional.pad(image, (0, 2, 0, 3), mode="reflect"))
+    assert padded[0, 0, :, 0].tolist() == [0, 6, 12, 18, 24, 18, 12, 6]
+
+
+def test_padding_repeats_the_border_of_what_is_too_small_for_a_mirror() -> None:
     segmenter = Segmenter(nn.Identity(), 4, (0.0,), (1.0,))
     padded = segmenter._pad(torch.tensor([[[[1.0, 2.0, 3.0, 4.0, 5.0]]]]))
     assert padded[0, 0].tolist() == [[1, 2, 3, 4, 5, 5, 5, 5]] * 4

@@ -101,13 +101,17 @@ class Segmenter(nn.Module):
         return _resample(logits[..., : inner[0], : inner[1]], size)
 
     def _pad(self, x: Tensor) -> Tensor:
-        """Repeat the last row and column; unlike reflection that works for a single pixel too."""
+        """Mirror the image below and to the right, as training crops are beyond the border."""
         height, width = x.shape[-2:]
         rows, columns = -(-height // self.stride), -(-width // self.stride)
         if rows == columns == 1:
             columns = 2  # a single pixel at the bottom has no variance to normalise by
         below, right = rows * self.stride - height, columns * self.stride - width
-        return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
+        if not (below or right):
+            return x
+        # a mirror image is one pixel short; smaller images repeat their last row and column
+        mode = "reflect" if below < height and right < width else "replicate"
+        return F.pad(x, (0, right, 0, below), mode=mode)
 
 
 def _resample(x: Tensor, size: tuple[int, ...]) -> Tensor:
