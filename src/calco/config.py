@@ -30,6 +30,7 @@ Level = Annotated[int, Field(ge=0, le=255)]
 
 LossName = Literal["bce_dice", "dice", "bce", "focal", "tversky", "lovasz"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
+Family = Literal["unet", "encoder_unet", "lean"]
 NormName = Literal["batch", "group", "instance", "none"]
 MIN_SCALE, MAX_SCALE = 0.125, 4.0  # of what the network sees against the image
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -114,7 +115,7 @@ class SplitConfig(Section):
 class ModelConfig(Section):
     """The network."""
 
-    family: Literal["unet", "encoder_unet", "lean"] | None = None
+    family: Family | None = None
     """``unet`` is written out in nets/unet.py; ``encoder_unet`` has a pretrained encoder; ``lean``
     is cheap on processors and takes width, norm and dropout as ``unet`` does; None chooses."""
     encoder: Literal["efficientnet-lite0"] = "efficientnet-lite0"

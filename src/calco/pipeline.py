@@ -37,7 +37,7 @@ from calco.stages.fit import fit
 from calco.stages.label_errors import find_label_errors, write_suspicions
 from calco.stages.learning_curve import BUDGET_SHARE, measure_learning, worth_measuring
 from calco.stages.loaders import build_loaders, pixels_after, read_samples
-from calco.stages.plan import make_plan, measure_machine
+from calco.stages.plan import families, is_too_slow, make_plan, measure_machine
 from calco.stages.report import write_report
 from calco.stages.samples import index_samples
 from calco.stages.split import split_samples
@@ -131,12 +131,15 @@ def prepare(split: Split, config: Config, folder: RunDir, clock: Clock) -> Task:
     samples = read_samples(split, folder.scratch)
     train_ids = {sample.id for sample in split.part("train")}
     fingerprint = take_fingerprint([s for s in samples if s.id in train_ids], split)
-    machine = measure_machine(fingerprint, config)
-    if machine:
-        validation = {sample.id for sample in split.divisions()[0].validation}
-        n_px = sum(s.mask.size for s in samples if s.id in validation)
-        clock.reserve_for(machine.predict_px_s * n_px, pixels_after(split), split.n_folds)
-    fit_s = clock.fit_left_s / split.n_folds
+    validation = {sample.id for sample in split.divisions()[0].validation}
+    n_px = sum(s.mask.size for s in samples if s.id in validation)
+    for family in families(config):
+        machine = measure_machine(fingerprint, config, family)
+        if machine:
+            clock.reserve_for(machine.predict_px_s * n_px, pixels_after(split), split.n_folds)
+        fit_s = (clock.fit_left_s - _foretelling_s(split, config)) / split.n_folds
+        if not (machine and is_too_slow(machine, fingerprint, fit_s)):
+            break
     plan = folder.save_plan(make_plan(fingerprint, machine, config, fit_s))
     return Task(samples, split, plan, config)
 
@@ -201,17 +204,24 @@ def foretell(task: Task, folder: RunDir, listener: Listener) -> None:
     Raises:
         StoppedError: After a signal.
     """
-    budget_s, n_train = task.config.budget_s, len(task.split.part("train"))
-    if budget_s is None or not worth_measuring(n_train, budget_s) or folder.load_learning():
+    allowance_s = _foretelling_s(task.split, task.config)
+    if not allowance_s or folder.load_learning():
         return
 
-    def train_on(split: Split, allowance_s: float, seed: int) -> list[ImageScore]:
-        return train_quickly(replace(task, split=split), folder, allowance_s, seed)
+    def train_on(split: Split, each_s: float, seed: int) -> list[ImageScore]:
+        return train_quickly(replace(task, split=split), folder, each_s, seed)
 
-    curve = measure_learning(train_on, task.split, BUDGET_SHARE * budget_s, task.config.seed)
+    curve = measure_learning(train_on, task.split, allowance_s, task.config.seed)
     if curve:
         folder.save_learning(curve)
         listener.on_record(curve)
+
+
+def _foretelling_s(split: Split, config: Config) -> float:
+    """Return the seconds for quick trainings; 0 where they are not worth it."""
+    if not config.budget_s or not worth_measuring(len(split.part("train")), config.budget_s):
+        return 0.0
+    return BUDGET_SHARE * config.budget_s
 
 
 def train_quickly(task: Task, folder: RunDir, allowance_s: float, seed: int) -> list[ImageScore]:

@@ -52,6 +52,20 @@ def test_two_crops_give_a_line_of_fixed_time_and_pixels() -> None:
     assert known.step_s(NETWORK, 100, 4) == pytest.approx(0.2 + 0.4)  # 40 000 px, by batch
 
 
+def test_steps_cost_by_what_the_network_sees() -> None:
+    known = machine(timing(BASE, 0.4), timing(replace(BASE, crop_px=200), 1.0))
+    doubled = replace(NETWORK, scale=2.0)
+    assert BASE.alike(replace(BASE, network=doubled))
+    assert known.step_s(doubled, 50, 2) == 0.4
+    assert known.step_s(doubled, 75, 2) == known.step_s(NETWORK, 150, 2)
+
+
+def test_a_pixel_of_an_image_costs_more_to_predict_when_it_is_enlarged() -> None:
+    doubled = replace(BASE, network=replace(NETWORK, scale=2.0), crop_px=50)
+    plain, enlarged = machine(timing(BASE, 0.4)), machine(timing(doubled, 0.4))
+    assert enlarged.predict_px_s == pytest.approx(4 * plain.predict_px_s)
+
+
 def test_one_crop_is_scaled_with_the_pixels() -> None:
     assert machine(timing(BASE, 0.4)).step_s(NETWORK, 200, 2) == pytest.approx(1.6)
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 from calco.config import load_config
+from calco.errors import CalcoError
+from calco.nets.build import build_network
 from calco.records import Fingerprint, Machine, Plan, Quantiles, Setup, Timing
-from calco.stages.plan import CROPS_PX, ENOUGH_STEPS, make_plan, measure_machine
+from calco.stages.plan import (
+    CROPS_PX,
+    ENOUGH_STEPS,
+    FEW_STEPS,
+    families,
+    is_too_slow,
+    make_plan,
+    measure_machine,
+)
 from calco.training.probe import usable_cores
 
 
@@ -89,6 +101,58 @@ def test_crops_are_no_larger_than_images_need(side_px: int, crop_px: int) -> Non
     assert plan_for(height_px=same(side_px), width_px=same(side_px + 20)).crop_px == crop_px
 
 
+@pytest.mark.parametrize(
+    ("half", "quarter", "side_px", "scale"),
+    [
+        (0.99, 0.96, 1000, 1.0),  # nuclei, membranes
+        (0.77, 0.60, 320, 2.0),  # lines of two pixels
+        (0.999, 0.985, 1000, 0.5),
+        (0.999, 0.999, 1200, 0.25),
+        (0.999, 0.999, 1000, 0.5),  # at a quarter the picture itself would be small
+        (0.999, 0.999, 500, 1.0),  # small pictures are cheap as they are
+        (math.nan, math.nan, 1000, 1.0),  # nothing but empty masks
+    ],
+)
+def test_the_network_sees_structures_at_a_size_that_suits_it(
+    half: float, quarter: float, side_px: int, scale: float
+) -> None:
+    sides = {"height_px": same(side_px), "width_px": same(side_px + 300)}
+    figures = {"half_scale_dice": half, "quarter_scale_dice": quarter, **sides}
+    plan = plan_for(**figures)
+    assert plan.network.scale == scale
+    assert plan.crop_px * scale == 128
+    assert plan_for("model.scale=3", **figures).network.scale == 3
+    assert plan_for("fit.resize_px=64", **figures).network.scale == 1
+
+
+@pytest.mark.parametrize("scale", [0.125, 0.3, 0.7, 1.5, 2, 3, 4])
+@pytest.mark.parametrize("family", ["unet", "encoder_unet", "lean"])
+def test_no_crop_is_padded(scale: float, family: str) -> None:
+    tiny = ("model.depth=6", "model.width=4", "model.pretrained=false")
+    plan = plan_for(f"model.scale={scale}", f"model.family={family}", *tiny)
+    segmenter = build_network(plan.network)
+    seen_px = segmenter._pad(torch.zeros(1, 3, *[plan.network.seen_px(plan.crop_px)] * 2)).shape[2]
+    assert seen_px == plan.network.seen_px(plan.crop_px)
+    assert segmenter.stride == plan.network.stride_px
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        (("fit.crop_px=100",), "fit.crop_px to 96 or 128"),
+        (("fit.crop_px=96", "model.scale=1.5"), "fit.crop_px to 85 or 107"),
+        (("fit.crop_px=40", "model.family=unet", "model.depth=4"), "fit.crop_px to 32 or 48"),
+    ],
+)
+def test_a_crop_that_would_be_padded_is_refused(given: tuple[str, ...], remedy: str) -> None:
+    with pytest.raises(CalcoError, match=remedy):
+        plan_for(*given)
+
+
+def test_whole_resized_images_may_be_padded_as_they_are_later() -> None:
+    assert plan_for("fit.resize_px=100", "fit.crop_px=100").resize_px == 100
+
+
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_normalisation_has_one_value_per_channel(channels: int) -> None:
     for family in ("unet", "encoder_unet"):
@@ -117,7 +181,7 @@ def test_a_slow_machine_gets_smaller_crops() -> None:
         machine = machine_of(seconds_per_px, draft)
         crops_px.append(make_plan(FINGERPRINT, machine, config, fit_s=250.0).crop_px)
     assert crops_px == sorted(crops_px, reverse=True)
-    assert crops_px[0] == 128
+    assert crops_px[0] == 256
     assert crops_px[-1] == min(CROPS_PX)  # still too few steps, and nothing smaller to take
 
 
@@ -128,9 +192,27 @@ def test_crops_become_larger_with_the_time_there_is() -> None:
     enough_s = ENOUGH_STEPS * step_s  # but for loading and validation
     crops_px = [
         make_plan(FINGERPRINT, machine, load_config(), fit_s).crop_px
-        for fit_s in (0.1 * enough_s, 0.8 * enough_s, 1.2 * enough_s)
+        for fit_s in (0.1 * enough_s, 0.8 * enough_s, 1.2 * enough_s, 3 * enough_s, 9 * enough_s)
     ]
-    assert crops_px == [64, 96, 128]
+    assert crops_px == [64, 96, 128, 192, 256]
+
+
+def test_a_network_of_which_hardly_any_steps_fit_gives_way_to_a_cheaper_one() -> None:
+    assert families(load_config()) == ("encoder_unet", "lean")
+    assert families(load_config(None, ("model.family=unet",))) == ("unet",)
+    machine = machine_of(1e-5, plan_for())
+    step_s = 16 * 64**2 * 1e-5  # of the smallest crops
+    almost_s, enough_s = (FEW_STEPS * step_s * more / 0.9 for more in (0.9, 1.1))
+    assert is_too_slow(machine, FINGERPRINT, almost_s)
+    assert not is_too_slow(machine, FINGERPRINT, enough_s)
+
+
+def test_the_network_that_was_timed_is_the_one_that_is_planned() -> None:
+    machine = machine_of(1e-5, plan_for("model.family=lean"))
+    plan = make_plan(FINGERPRINT, machine, load_config(), fit_s=20.0)
+    assert plan.network.family == "lean"
+    assert not plan.network.mean[0]  # no ImageNet statistics
+    assert plan.learning_rate < plan_for().learning_rate
 
 
 def test_what_was_measured_decides_how_steps_are_made() -> None:

@@ -32,8 +32,8 @@ class Setup:
 
     @property
     def pixels(self) -> int:
-        """Pixels of one step's images."""
-        return self.batch * self.crop_px**2
+        """Pixels of one step's images, as the network sees them."""
+        return int(self.batch * self.network.seen_px(self.crop_px) ** 2)
 
     def in_words(self) -> str:
         """Name it, for people."""
@@ -42,8 +42,9 @@ class Setup:
         return f"{work}, {self.threads} threads, {layout}, {self.precision}"
 
     def alike(self, other: Setup) -> bool:
-        """Tell whether both do their work in the same way, whatever the crop and the batch."""
-        return replace(self, crop_px=other.crop_px, batch=other.batch) == other
+        """Tell whether both do their work in the same way, whatever crop, batch and scale."""
+        network = replace(self.network, scale=other.network.scale)
+        return replace(self, network=network, crop_px=other.crop_px, batch=other.batch) == other
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,9 @@ class Machine:
 
     @property
     def predict_px_s(self) -> float:
-        """Seconds to predict a pixel, about: what the planned step takes, but forward only."""
-        return PREDICT_SHARE * self.best.step_s / self.best.setup.pixels
+        """Seconds to predict a pixel of an image, about: what a step takes, but forward only."""
+        setup = self.best.setup
+        return PREDICT_SHARE * self.best.step_s / (setup.batch * setup.crop_px**2)
 
     def rows(self) -> list[tuple[str, str]]:
         """List (setup, what a step takes) of every measurement, and what was left out."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from calco.config import NormName
+from calco.config import Family, NormName
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class NetworkPlan:
         scale: Factor by which the network sees images enlarged, or shrunken below 1.
     """
 
-    family: Literal["unet", "encoder_unet", "lean"]
+    family: Family
     in_channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -37,3 +36,12 @@ class NetworkPlan:
     norm: NormName = "batch"
     dropout: float = 0.0
     scale: float = 1.0
+
+    @property
+    def stride_px(self) -> int:
+        """Side of the area, seen by the network, that becomes one pixel at its bottom."""
+        return int(2**self.depth) if self.family == "unet" else 32
+
+    def seen_px(self, side_px: int) -> int:
+        """Return how long the network sees a side of an image."""
+        return max(1, round(self.scale * side_px))
