@@ -24,7 +24,9 @@ from calco.pipeline import (
     resume,
     run,
     score_run,
+    train,
     train_quickly,
+    validation_maps,
 )
 from calco.records import (
     Audit,
@@ -181,6 +183,25 @@ def test_only_the_training_part_is_looked_at_for_the_plan(task: Task) -> None:
     assert fingerprint is not None
     assert fingerprint.n_images == len(task.split.part("train")) == 14
     assert len(task.samples) == 17  # the test part stays closed
+
+
+def test_training_leaves_the_maps_of_the_weights_it_keeps(task: Task, tmp_path: Path) -> None:
+    folder = RunDir(tmp_path)
+    train(task, folder, Clock(), Listener())
+    maps = validation_maps(task.split, folder, "cpu")[0]
+    assert set(task.levels) == {m.id for m in maps}
+    for m in maps:
+        difference = task.levels[m.id].astype(int) - m.levels
+        assert abs(difference).max() <= 1  # another memory layout may round otherwise
+
+
+def test_maps_that_are_known_are_not_predicted_again(finished_run: Path) -> None:
+    split = RunDir(finished_run).load_split()
+    maps = validation_maps(split, RunDir(finished_run), "cpu")[0]
+    marked = {maps[0].id: 255 - maps[0].levels}
+    again = validation_maps(split, RunDir(finished_run), "cpu", known=marked)[0]
+    assert np.array_equal(again[0].levels, marked[maps[0].id])
+    assert np.array_equal(again[1].levels, maps[1].levels)  # that one was not known
 
 
 def test_a_quick_training_scores_validation_and_leaves_nothing(task: Task, tmp_path: Path) -> None:

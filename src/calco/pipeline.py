@@ -5,11 +5,15 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
 
 from calco import __version__
 from calco.config import Config
@@ -36,7 +40,7 @@ from calco.stages.fingerprint import take_fingerprint
 from calco.stages.fit import fit
 from calco.stages.label_errors import find_label_errors, write_suspicions
 from calco.stages.learning_curve import BUDGET_SHARE, measure_learning, worth_measuring
-from calco.stages.loaders import build_loaders, pixels_after, read_samples
+from calco.stages.loaders import build_loaders, ratio_of_test, read_samples
 from calco.stages.plan import families, is_too_slow, make_plan, measure_machine
 from calco.stages.report import write_report
 from calco.stages.samples import index_samples
@@ -44,6 +48,7 @@ from calco.stages.split import split_samples
 from calco.stages.tune import nested_dice, tune_mirrored, tune_postprocess
 from calco.training.budget import Clock
 from calco.training.cache import Decoded
+from calco.training.dataset import Loaders
 from calco.training.progress import Watch
 from calco.training.threads import threads_restored
 
@@ -68,12 +73,15 @@ class Task:
         split: Which of them are which.
         plan: What is built and how it is trained.
         config: All settings.
+        levels: What the weights kept say of each validation image, (H, W) uint8 by id; filled by
+            ``train``, so that nothing is predicted twice. Images may be missing.
     """
 
     samples: Sequence[Decoded]
     split: Split
     plan: Plan
     config: Config
+    levels: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 def run(data: Path, config: Config, folder: RunDir, clock: Clock, listener: Listener) -> Scores:
@@ -136,7 +144,7 @@ def prepare(split: Split, config: Config, folder: RunDir, clock: Clock) -> Task:
     for family in families(config):
         machine = measure_machine(fingerprint, config, family)
         if machine:
-            clock.reserve_for(machine.predict_px_s * n_px, pixels_after(split), split.n_folds)
+            clock.reserve_for(machine.predict_px_s * n_px, ratio_of_test(split), split.n_folds)
         fit_s = (clock.fit_left_s - _foretelling_s(split, config)) / split.n_folds
         if not (machine and is_too_slow(machine, fingerprint, fit_s)):
             break
@@ -158,7 +166,7 @@ def train_and_test(task: Task, folder: RunDir, clock: Clock, listener: Listener)
     except StoppedError:
         write_report(folder)
         raise
-    folds, params = tune(split, config, folder, clock)
+    folds, params = tune(task, folder, clock)
     tell(folder.save_postprocess(params))
     maps = {"validation": _joined(folds)}
     if split.n_folds > 1:
@@ -192,10 +200,17 @@ def train(task: Task, folder: RunDir, clock: Clock, listener: Listener) -> list[
             own.path.mkdir(parents=True, exist_ok=True)
             clock.begin_fold(n_folds - number)
             loaders = build_loaders(task.samples, task.split, task.plan, task.config, number)
-            result = fit(loaders, task.plan, task.config, own, clock, listener.watch)
+            watch = replace(listener.watch, on_best=partial(_keep_levels, task, loaders))
+            result = fit(loaders, task.plan, task.config, own, clock, watch)
         listener.on_record(result)
         results.append(result)
     return results
+
+
+def _keep_levels(task: Task, loaders: Loaders, levels: Mapping[str, NDArray[np.uint8]]) -> None:
+    for sample in loaders.validation:
+        task.levels.pop(sample.id, None)  # of weights that are kept no more
+    task.levels.update(levels)
 
 
 def foretell(task: Task, folder: RunDir, listener: Listener) -> None:
@@ -228,7 +243,7 @@ def train_quickly(task: Task, folder: RunDir, allowance_s: float, seed: int) -> 
     """Train for some seconds, score the validation images at threshold 0.5, leave no file."""
     fit_config = task.config.fit.model_copy(update={"preflight": False})
     config = task.config.model_copy(update={"seed": seed, "fit": fit_config})
-    loaders = replace(build_loaders(task.samples, task.split, task.plan, config), pixel_ratio=1.0)
+    loaders = replace(build_loaders(task.samples, task.split, task.plan, config), tested_ratio=1.0)
     plan, clock = replace(task.plan, budget_s=allowance_s), Clock(allowance_s, after_s=0.0)
     with TemporaryDirectory(dir=folder.path) as name:
         fit(loaders, plan, config, RunDir(Path(name)), clock, Watch())
@@ -240,11 +255,10 @@ def train_quickly(task: Task, folder: RunDir, allowance_s: float, seed: int) -> 
     ]
 
 
-def tune(
-    split: Split, config: Config, folder: RunDir, clock: Clock
-) -> tuple[list[list[ProbMap]], Postprocess]:
+def tune(task: Task, folder: RunDir, clock: Clock) -> tuple[list[list[ProbMap]], Postprocess]:
     """Choose the settings after the network; return them with the maps that they are made for."""
-    plain = validation_maps(split, folder, config.device)
+    split, config = task.split, task.config
+    plain = validation_maps(split, folder, config.device, known=task.levels)
     if not (config.tune.enabled and config.tune.flips and clock.mirrors):
         return plain, tune_postprocess(_joined(plain), config.tune)
     mirrored = validation_maps(split, folder, config.device, flips=True)
@@ -253,14 +267,20 @@ def tune(
 
 
 def validation_maps(
-    split: Split, folder: RunDir, device: str, *, flips: bool = False
+    split: Split,
+    folder: RunDir,
+    device: str,
+    *,
+    flips: bool = False,
+    known: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> list[list[ProbMap]]:
     """Predict every validation image by the training that has not seen it, fold by fold."""
     folds = []
     for number, division in enumerate(split.divisions()):
         predictor = Predictor.from_run(folder.fold(number, split.n_folds).path, device)
         predictor.params = Postprocess(flips=flips)  # what a map depends on; the rest comes later
-        folds.append(predict_maps(predictor, division.validation, division.validation_groups))
+        validation = division.validation, division.validation_groups
+        folds.append(predict_maps(predictor, *validation, known))
     return folds
 
 

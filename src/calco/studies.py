@@ -36,8 +36,9 @@ def measure_leak(folder: RunDir, listener: Listener) -> Leak:
     careless = split_samples(ungrouped(audit), config.split)
     own, clock = RunDir(folder.path / "random_split"), Clock(config.budget_s)
     with own.locked():
-        train(prepare(careless, config, own, clock), own, clock, listener)
-        own.save_postprocess(tune(careless, config, own, clock)[1])
+        task = prepare(careless, config, own, clock)
+        train(task, own, clock, listener)
+        own.save_postprocess(tune(task, own, clock)[1])
     predictor = Predictor.from_run(own.path, config.device)
     maps = {"test": predict_maps(predictor, *careless.part_and_groups("test"))}
     random = evaluate(maps, predictor.params, config.evaluate).summaries["test"]

@@ -30,7 +30,7 @@ def test_the_test_part_stays_closed(discs: Path, tiny_config: Config, tmp_path: 
     loaders = build_loaders(read_samples(split), split, task.plan, tiny_config)
     assert set(loaders.train.ids) == {s.id for s in split.part("train")}
     assert [s.id for s in loaders.validation] == [s.id for s in split.part("validation")]
-    assert loaders.pixel_ratio == pytest.approx(2.0)  # 3 validation and 3 test images
+    assert loaders.tested_ratio == pytest.approx(1.0)  # 3 validation and 3 test images
 
     gone = [s.image for s in split.part("train")][:2]
     for path in gone:
@@ -51,6 +51,5 @@ def test_a_fold_trains_on_the_others(discs: Path, tiny_config: Config, tmp_path:
         loaders = build_loaders(task.samples, split, task.plan, tiny_config, number)
         validation = {s.id for s in loaders.validation}
         assert set(loaders.train.ids) == pool - validation
-        # its own and every later validation part, and the test part once per training
-        later, test = 4 - number, len(split.part("test"))
-        assert loaders.pixel_ratio == pytest.approx(later + 4 * test / len(validation))
+        n_tested = 4 * len(split.part("test"))  # once per training
+        assert loaders.tested_ratio == pytest.approx(n_tested / len(validation))

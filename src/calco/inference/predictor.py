@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -190,13 +190,19 @@ class Predictor:
         return prob
 
 
-def predict_maps(predictor: Predictor, index: SampleIndex, groups: Sequence[str]) -> list[ProbMap]:
+def predict_maps(
+    predictor: Predictor,
+    index: SampleIndex,
+    groups: Sequence[str],
+    known: Mapping[str, NDArray[np.uint8]] | None = None,
+) -> list[ProbMap]:
     """Predict labelled samples and put their truth beside.
 
     Args:
         predictor: Reads the images by its own rule, whatever data set they are from.
         index: Samples with a truth.
         groups: Group of each sample, in the index's order.
+        known: (H, W) levels by id, of samples that this predictor has predicted before.
 
     Returns:
         One map per sample, in the index's order.
@@ -212,7 +218,10 @@ def predict_maps(predictor: Predictor, index: SampleIndex, groups: Sequence[str]
         except CalcoError as error:
             problems += error.problems
             continue
-        maps.append(ProbMap(sample.id, group, to_levels(predictor.prob(image)), true))
+        levels = known.get(sample.id) if known else None
+        if levels is None:
+            levels = to_levels(predictor.prob(image))
+        maps.append(ProbMap(sample.id, group, levels, true))
     if problems:
         raise CalcoError(*problems)
     return maps

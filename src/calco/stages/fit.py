@@ -8,7 +8,9 @@ from collections import deque
 from statistics import fmean, median
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from calco.config import Config
 from calco.errors import CalcoError, Problem, StoppedError
@@ -218,6 +220,8 @@ class Trainer:
         self.batches_done = 0
         self.loss_sum = self.dice_sum = self.samples_seen = 0.0
         better = due and self.monitor.update(epoch)
+        if better:
+            watch.on_best(self._levels(validation))
         self._look_for_trouble(validation, watch)
         watch.on_epoch(epoch)
         if out_of_time:
@@ -238,6 +242,13 @@ class Trainer:
         self.validated_at_s = self.clock.elapsed_s
         return result
 
+    def _levels(self, validation: Validation) -> dict[str, NDArray[np.uint8]]:
+        """Return the map of each validation image; none when only a sample was validated."""
+        if len(self.validated) < len(self.loaders.validation):
+            return {}
+        ids = (sample.id for sample in self.validated)
+        return dict(zip(ids, validation.levels, strict=True))
+
     def _validation_is_due(self) -> bool:
         """Whether enough was trained since the last validation to pay for the next."""
         if self.plan.budget_s is None or self.config.fit.patience:
@@ -252,7 +263,9 @@ class Trainer:
         per_px_s = median(self.probes)  # a busy moment of the machine must not end training
         whole_s = per_px_s * sum(s.mask.size for s in self.loaders.validation)
         self.validation_s = per_px_s * sum(s.mask.size for s in self.validated)
-        self.clock.reserve_for(whole_s, self.loaders.pixel_ratio, self.loaders.n_folds)
+        tested_ratio, n_folds = self.loaders.tested_ratio, self.loaders.n_folds
+        known = len(self.validated) == len(self.loaders.validation)
+        self.clock.reserve_for(whole_s, tested_ratio, n_folds, known=known)
         self.probed_at_s = self.clock.elapsed_s
         return per_px_s
 

@@ -47,16 +47,14 @@ def build_loaders(
         train=TrainLoader(train, plan, config.seed, config.fit.workers),
         validation=validation,
         spec=split.index.spec,
-        pixel_ratio=pixels_after(split, fold),
+        tested_ratio=ratio_of_test(split, fold),
         n_folds=split.n_folds,
     )
 
 
-def pixels_after(split: Split, fold: int = 0) -> float:
-    """Return the pixels predicted after a training over those of its validation part.
+def ratio_of_test(split: Split, fold: int = 0) -> float:
+    """Return the test pixels that all trainings predict over those of one's validation part.
 
-    Every later training predicts its own validation part, and all of them the test part; sizes are
-    alike across parts, so images stand for pixels.
+    Sizes are alike across parts, so images stand for pixels.
     """
-    tested = split.n_folds * len(split.part("test"))
-    return split.n_folds - fold + tested / len(split.divisions()[fold].validation)
+    return split.n_folds * len(split.part("test")) / len(split.divisions()[fold].validation)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 FIRST_RESERVE = 0.12  # share of the budget kept for tuning, test and report until it is measured
 FIXED_RESERVE_S = 8.0  # tuning, baseline, report and files, measured on two cores
-MIRRORED = 5  # validation once plainly and four times mirrored; test four times
+MIRRORS = 4  # predictions of an image when mirror images are averaged
 MIRROR_SHARE = 0.2  # of the budget, at most, for all of that: in more time training gains more
 SAFETY = 1.4  # the machine may slow down between validation and test
 
@@ -68,19 +68,25 @@ class Clock:
         """
         self.fold_began_s, self.folds_left = self.elapsed_s, folds_left
 
-    def reserve_for(self, validation_s: float, pixel_ratio: float, n_folds: int = 1) -> None:
+    def reserve_for(
+        self, validation_s: float, tested_ratio: float, n_folds: int = 1, *, known: bool = True
+    ) -> None:
         """Set aside what comes after training, measured rather than guessed.
 
         Args:
             validation_s: Seconds of one validation pass.
-            pixel_ratio: Pixels predicted after training over those of the validation part.
+            tested_ratio: Test pixels that all trainings predict over validation pixels of one.
             n_folds: Trainings; with several, tuning is repeated without each.
+            known: Whether training leaves what its weights say of all validation images.
         """
-        if self.budget_s is not None:
-            predicted_s = SAFETY * validation_s * pixel_ratio
-            self.mirrors = MIRRORED * predicted_s <= MIRROR_SHARE * self.budget_s
-            predicted_s *= MIRRORED if self.mirrors else 1
-            self.reserve_s = min(predicted_s + self.after_s * n_folds, 0.5 * self.budget_s)
+        if self.budget_s is None:
+            return
+        plainly_s = SAFETY * validation_s * (tested_ratio + (0 if known else n_folds))
+        mirrored_s = SAFETY * validation_s * MIRRORS * (tested_ratio + n_folds)
+        mirrored_s += 0.0 if known else SAFETY * validation_s * n_folds  # to compare with
+        self.mirrors = mirrored_s <= MIRROR_SHARE * self.budget_s
+        predicted_s = mirrored_s if self.mirrors else plainly_s
+        self.reserve_s = min(predicted_s + self.after_s * n_folds, 0.5 * self.budget_s)
 
     def progress(self, began_s: float) -> float:
         """Return the share of training time used, in [0, 1]; 0 without a budget.

@@ -131,14 +131,14 @@ class Loaders:
         train: Augmented batches.
         validation: Whole images, never augmented.
         spec: How the images were read.
-        pixel_ratio: Pixels predicted after training over those of the validation part.
+        tested_ratio: Test pixels that all trainings predict over validation pixels of one.
         n_folds: Trainings on this split.
     """
 
     train: TrainLoader
     validation: tuple[Decoded, ...]
     spec: ImageSpec
-    pixel_ratio: float
+    tested_ratio: float
     n_folds: int = 1
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from calco.errors import Problem
 from calco.records import Epoch
@@ -35,3 +38,6 @@ class Watch:
     on_step: Callable[[Progress], None] = field(default=lambda _: None)
     on_epoch: Callable[[Epoch], None] = field(default=lambda _: None)
     on_advice: Callable[[Problem], None] = field(default=lambda _: None)
+    on_best: Callable[[Mapping[str, NDArray[np.uint8]]], None] = field(default=lambda _: None)
+    """Weights were kept; hears what they say of each validation image, (H, W) levels by id, or of
+    none when only a sample was validated."""

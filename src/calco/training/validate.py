@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from calco.inference.postprocess import clean
+from calco.inference.postprocess import clean, to_levels
 from calco.inference.predictor import Predictor
 from calco.metrics.summary import score_image
 from calco.training.cache import Decoded
@@ -28,6 +29,7 @@ class Validation:
         pred_fraction: Mean share of predicted foreground.
         true_fraction: Mean share of true foreground.
         prob_max: Largest probability anywhere.
+        levels: (H, W) uint8 ``rint(255 * prob)`` of each image.
     """
 
     loss: float
@@ -35,6 +37,7 @@ class Validation:
     pred_fraction: float
     true_fraction: float
     prob_max: float
+    levels: tuple[NDArray[np.uint8], ...] = field(default=(), compare=False, repr=False)
 
 
 NOT_VALIDATED = Validation(math.nan, math.nan, math.nan, math.nan, math.nan)
@@ -43,9 +46,11 @@ MIN_IMAGES = 24  # fewer cannot tell one epoch from another
 
 def validate(predictor: Predictor, samples: Sequence[Decoded], loss_of: Loss) -> Validation:
     """Score every validation image once, each with equal weight."""
-    rows = np.array([_one(predictor, sample, loss_of) for sample in samples])  # (N, 5)
+    found = [_one(predictor, sample, loss_of) for sample in samples]
+    rows = np.array([figures for figures, _ in found])  # (N, 5)
     loss, dice, pred, true, _ = rows.mean(axis=0).tolist()
-    return Validation(loss, dice, pred, true, float(rows[:, 4].max()))
+    levels = tuple(levels for _, levels in found)
+    return Validation(loss, dice, pred, true, float(rows[:, 4].max()), levels)
 
 
 def seconds_per_px(predictor: Predictor, samples: Sequence[Decoded]) -> float:
@@ -76,7 +81,9 @@ def affordable(
     return tuple(samples[i] for i in np.unique(chosen))
 
 
-def _one(predictor: Predictor, sample: Decoded, loss_of: Loss) -> tuple[float, ...]:
+def _one(
+    predictor: Predictor, sample: Decoded, loss_of: Loss
+) -> tuple[tuple[float, ...], NDArray[np.uint8]]:
     prob = predictor.prob(sample.image)  # (H, W) float32
     true = sample.mask.astype(bool)
     pred = clean(prob, predictor.params)
@@ -84,4 +91,5 @@ def _one(predictor: Predictor, sample: Decoded, loss_of: Loss) -> tuple[float, .
     truth = torch.from_numpy(sample.mask).float()[None, None]  # (1, 1, H, W)
     loss = float(loss_of(logit, truth).mean())
     dice = score_image(sample.id, sample.id, "validation", pred, true).dice
-    return loss, dice, float(pred.mean()), float(true.mean()), float(prob.max())
+    figures = loss, dice, float(pred.mean()), float(true.mean()), float(prob.max())
+    return figures, to_levels(prob)
