@@ -31,11 +31,6 @@ def test_the_settings_page_is_what_the_settings_say() -> None:
     assert page == script("write_config_reference").page()
 
 
-def test_the_page_of_choices_is_what_the_results_say() -> None:
-    page = (ROOT / "reports/choices.md").read_text(encoding="utf-8")
-    assert page == script("measure_choices").page()
-
-
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
 def test_presets_load(path: Path) -> None:
     load_config(path)

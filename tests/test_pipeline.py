@@ -73,6 +73,16 @@ def test_bad_data_stops_before_training(discs: Path, tiny_config: Config, tmp_pa
     assert not folder.path.exists()
 
 
+def test_a_setting_that_does_not_fit_leaves_no_folder(
+    discs: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    unfit = tiny_config.fit.model_copy(update={"crop_px": 33})
+    folder = RunDir(tmp_path / "run")
+    with pytest.raises(CalcoError, match="crops of this side"):
+        run(discs, tiny_config.model_copy(update={"fit": unfit}), folder, Clock(), Listener())
+    assert not folder.path.exists()
+
+
 def test_a_stopped_run_has_a_report_and_resumes(
     discs: Path,
     tiny_config: Config,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import platform
 import shlex
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -105,13 +107,24 @@ def run(data: Path, config: Config, folder: RunDir, clock: Clock, listener: List
     if audit.errors:
         raise CalcoError(*audit.errors)  # bad data leaves no folder behind
     with folder.locked():
-        folder.save_config(config)
-        folder.save_manifest(describe_machine(config))
-        folder.save_index(index)
-        folder.save_audit(audit)
-        tell(split := folder.save_split(split_samples(audit, config.split)))
-        tell((task := prepare(split, config, folder, clock)).plan)
+        with _taken_back_on_fault(folder):
+            folder.save_config(config)
+            folder.save_manifest(describe_machine(config))
+            folder.save_index(index)
+            folder.save_audit(audit)
+            tell(split := folder.save_split(split_samples(audit, config.split)))
+            tell((task := prepare(split, config, folder, clock)).plan)
         return train_and_test(task, folder, clock, listener)
+
+
+@contextmanager
+def _taken_back_on_fault(folder: RunDir) -> Iterator[None]:
+    """Leave no folder behind when a fault comes before training: all in it was just written."""
+    try:
+        yield
+    except CalcoError:
+        shutil.rmtree(folder.path, ignore_errors=True)  # Windows keeps the lock file
+        raise
 
 
 def resume(folder: RunDir, clock: Clock, listener: Listener) -> Scores:
