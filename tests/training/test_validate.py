@@ -54,6 +54,18 @@ def test_every_image_counts_once_whatever_its_size() -> None:
     assert math.isfinite(result.loss)
 
 
+def test_others_are_predicted_and_not_scored() -> None:
+    scored, other = sample("a", bright=4, true=4, side_px=8), sample("b", 0, 32, 64)
+    loss = make_loss(LossConfig(), "bce")
+    alone, both = (
+        validate(predictor(), [scored], loss),
+        validate(predictor(), [scored], loss, [other]),
+    )
+    assert alone == both
+    assert [levels.shape for levels in both.levels] == [(8, 8), (64, 64)]
+    assert np.array_equal(both.levels[1], validate(predictor(), [other], loss).levels[0])
+
+
 def test_a_small_allowance_keeps_a_spread_sample() -> None:
     samples = [sample(f"s{i:02d}", 1, 1, 8) for i in range(40)]
     assert affordable(samples, 1e-3, math.inf) == tuple(samples)

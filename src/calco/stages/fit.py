@@ -20,6 +20,7 @@ from calco.nets.checkpoint import ModelCard, load_state, save_model, save_state
 from calco.records import STOPPED_BY, Epoch, FitResult, Plan, Postprocess
 from calco.runs import RunDir
 from calco.training.budget import Clock
+from calco.training.cache import Decoded
 from calco.training.dataset import Batch, Loaders
 from calco.training.device import make_fabric
 from calco.training.diagnose import collapsed, diverging, not_finite, not_learning, unlike
@@ -214,7 +215,7 @@ class Trainer:
         out_of_time = self._time_is_up()
         last = out_of_time or len(self.history) + 1 >= self.plan.epochs
         due = self._validation_is_due() or last
-        validation = self._validate() if due else NOT_VALIDATED
+        validation = self._validate(last=last) if due else NOT_VALIDATED
         epoch = self._epoch_row(validation)
         self.history.append(epoch)
         self.batches_done = 0
@@ -235,19 +236,25 @@ class Trainer:
             self.stopped_because = STOPPED_BY + self.stop.by
         self._save(best=better or (bool(self.stopped_because) and not self.monitor.best_epoch))
 
-    def _validate(self) -> Validation:
+    def _validate(self, *, last: bool) -> Validation:
+        """Score the sample; at the end predict the other images, too, as tuning needs them all."""
         began = time.perf_counter()
-        result = validate(self._predictor(), self.validated, self.loss_of)
+        others = self._not_validated() if last else ()
+        result = validate(self._predictor(), self.validated, self.loss_of, others)
         self.validating_s += time.perf_counter() - began
         self.validated_at_s = self.clock.elapsed_s
         return result
 
     def _levels(self, validation: Validation) -> dict[str, NDArray[np.uint8]]:
-        """Return the map of each validation image; none when only a sample was validated."""
-        if len(self.validated) < len(self.loaders.validation):
+        """Return the map of each validation image; none when only a sample was predicted."""
+        if len(validation.levels) < len(self.loaders.validation):
             return {}
-        ids = (sample.id for sample in self.validated)
+        ids = (sample.id for sample in (*self.validated, *self._not_validated()))
         return dict(zip(ids, validation.levels, strict=True))
+
+    def _not_validated(self) -> tuple[Decoded, ...]:
+        scored = {sample.id for sample in self.validated}
+        return tuple(sample for sample in self.loaders.validation if sample.id not in scored)
 
     def _validation_is_due(self) -> bool:
         """Whether enough was trained since the last validation to pay for the next."""
@@ -264,16 +271,15 @@ class Trainer:
         whole_s = per_px_s * sum(s.mask.size for s in self.loaders.validation)
         self.validation_s = per_px_s * sum(s.mask.size for s in self.validated)
         tested_ratio, n_folds = self.loaders.tested_ratio, self.loaders.n_folds
-        known = len(self.validated) == len(self.loaders.validation)
-        self.clock.reserve_for(whole_s, tested_ratio, n_folds, known=known)
+        self.clock.reserve_for(whole_s, tested_ratio, n_folds)
         self.probed_at_s = self.clock.elapsed_s
         return per_px_s
 
     def _time_is_up(self) -> bool:
-        """Whether only validation, tuning, test and report still fit into the budget."""
+        """Whether only the last validation, tuning, test and report still fit into the budget."""
         if self.plan.budget_s and self.clock.elapsed_s - self.probed_at_s > PROBE_EVERY_S:
             self._probe()
-        return self.clock.fit_left_s <= self.validation_s
+        return self.clock.fit_left_s <= 0
 
     def _predictor(self) -> Predictor:
         return Predictor(self._kept(), self._card(), Postprocess(), str(self.fabric.device))

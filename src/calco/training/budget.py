@@ -68,25 +68,24 @@ class Clock:
         """
         self.fold_began_s, self.folds_left = self.elapsed_s, folds_left
 
-    def reserve_for(
-        self, validation_s: float, tested_ratio: float, n_folds: int = 1, *, known: bool = True
-    ) -> None:
-        """Set aside what comes after training, measured rather than guessed.
+    def reserve_for(self, validation_s: float, tested_ratio: float, n_folds: int = 1) -> None:
+        """Set aside what comes after the last step, measured rather than guessed.
+
+        The last validation predicts all images, for tuning. Only where an earlier one was better
+        are they predicted once more, which ``SAFETY`` has to pay for.
 
         Args:
             validation_s: Seconds of one validation pass.
             tested_ratio: Test pixels that all trainings predict over validation pixels of one.
             n_folds: Trainings; with several, tuning is repeated without each.
-            known: Whether training leaves what its weights say of all validation images.
         """
         if self.budget_s is None:
             return
-        plainly_s = SAFETY * validation_s * (tested_ratio + (0 if known else n_folds))
         mirrored_s = SAFETY * validation_s * MIRRORS * (tested_ratio + n_folds)
-        mirrored_s += 0.0 if known else SAFETY * validation_s * n_folds  # to compare with
         self.mirrors = mirrored_s <= MIRROR_SHARE * self.budget_s
-        predicted_s = mirrored_s if self.mirrors else plainly_s
-        self.reserve_s = min(predicted_s + self.after_s * n_folds, 0.5 * self.budget_s)
+        predicted_s = mirrored_s if self.mirrors else SAFETY * validation_s * tested_ratio
+        after_s = validation_s + predicted_s + self.after_s * n_folds
+        self.reserve_s = min(after_s, 0.5 * self.budget_s)
 
     def progress(self, began_s: float) -> float:
         """Return the share of training time used, in [0, 1]; 0 without a budget.

@@ -29,7 +29,7 @@ class Validation:
         pred_fraction: Mean share of predicted foreground.
         true_fraction: Mean share of true foreground.
         prob_max: Largest probability anywhere.
-        levels: (H, W) uint8 ``rint(255 * prob)`` of each image.
+        levels: (H, W) uint8 ``rint(255 * prob)`` of each image that was predicted.
     """
 
     loss: float
@@ -44,12 +44,27 @@ NOT_VALIDATED = Validation(math.nan, math.nan, math.nan, math.nan, math.nan)
 MIN_IMAGES = 24  # fewer cannot tell one epoch from another
 
 
-def validate(predictor: Predictor, samples: Sequence[Decoded], loss_of: Loss) -> Validation:
-    """Score every validation image once, each with equal weight."""
+def validate(
+    predictor: Predictor,
+    samples: Sequence[Decoded],
+    loss_of: Loss,
+    others: Sequence[Decoded] = (),
+) -> Validation:
+    """Score every validation image once, each with equal weight.
+
+    Args:
+        predictor: Whose maps are scored.
+        samples: What is scored.
+        loss_of: Logits and masks to one loss per image.
+        others: Images that are only predicted; their levels follow those of ``samples``.
+    """
     found = [_one(predictor, sample, loss_of) for sample in samples]
     rows = np.array([figures for figures, _ in found])  # (N, 5)
     loss, dice, pred, true, _ = rows.mean(axis=0).tolist()
-    levels = tuple(levels for _, levels in found)
+    levels = (
+        *(levels for _, levels in found),
+        *(to_levels(predictor.prob(sample.image)) for sample in others),
+    )
     return Validation(loss, dice, pred, true, float(rows[:, 4].max()), levels)
 
 
