@@ -89,6 +89,24 @@ def test_identity_network_through_tiles_returns_the_mask(
     np.testing.assert_allclose(prob, mask, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("scale", "side_px", "tile_px"), [(1.0, 33, 32), (2.0, 20, 16), (0.5, 60, 60), (0.5, 70, 64)]
+)
+def test_tiles_are_as_large_as_the_network_can_see(
+    scale: float, side_px: int, tile_px: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WHOLE_PX", 32 * 32)
+    monkeypatch.setattr(module, "TILE_PX", 32)
+    monkeypatch.setattr(module, "TILE_OVERLAP_PX", 8)
+    plan = replace(PLAN, scale=scale)
+    network = build_network(plan)
+    predictor = Predictor(network, ModelCard(plan, ImageSpec(channels=3)), Postprocess())
+    seen: list[tuple[int, ...]] = []
+    network.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[2:])))
+    assert predictor.prob(_image((side_px, side_px))).shape == (side_px, side_px)
+    assert set(seen) == {(tile_px, tile_px)}
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_probabilities_have_the_size_and_range_they_should(size: tuple[int, int]) -> None:
     prob = _trained().prob(_image(size))

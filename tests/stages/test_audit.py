@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from tests.stages.samples import add, add_ten, codes, index_of, run, write
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from calco.config import AuditConfig, DataConfig
 from calco.errors import CalcoError, Problem
@@ -153,17 +154,22 @@ def test_objects_are_counted_in_images_of_any_size(tmp_path: Path) -> None:
     assert facts.n_objects == 260 * 260
 
 
-def test_opencv_gets_its_threads_back(tmp_path: Path, toy: list[Sample]) -> None:
+def test_libraries_get_their_threads_back(tmp_path: Path, toy: list[Sample]) -> None:
+    def threads() -> tuple[int, set[int]]:
+        blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
+        return cv2.getNumThreads(), {lib["num_threads"] for lib in blas}
+
     before = cv2.getNumThreads()
-    inside: list[int] = []
-    audit_samples(
-        index_of(tmp_path, toy[:2]),
-        DataConfig(),
-        AuditConfig(),
-        lambda *_: inside.append(cv2.getNumThreads()),
-    )
-    assert inside == [1, 1]
-    assert cv2.getNumThreads() == before
+    inside: list[tuple[int, set[int]]] = []
+    with threadpool_limits(limits=2, user_api="blas"):  # also on a machine with one core
+        audit_samples(
+            index_of(tmp_path, toy[:2]),
+            DataConfig(),
+            AuditConfig(),
+            lambda *_: inside.append(threads()),
+        )
+        assert inside == [(1, {1})] * 2
+        assert threads() == (before, {2})
 
 
 def test_conversions_are_noted_once_with_their_images(tmp_path: Path, toy: list[Sample]) -> None:

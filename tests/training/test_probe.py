@@ -213,6 +213,12 @@ def test_the_time_given_is_kept(on: Callable[..., Machine]) -> None:
         assert on(idle, allowance_s, others=others).seconds < 1.2 * allowance_s
 
 
+def test_half_of_the_time_is_kept_for_questions(on: Callable[..., Machine]) -> None:
+    # three more steps of the base would leave no time to try one thread
+    machine = on(idle, 2.0)
+    assert [(t.setup.threads, t.n_steps) for t in machine.timings] == [(2, 1), (1, 1)]
+
+
 def test_another_network_without_memory_is_left_out(
     on: Callable[..., Machine],
 ) -> None:
