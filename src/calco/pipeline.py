@@ -272,7 +272,7 @@ def tune(task: Task, folder: RunDir, clock: Clock) -> tuple[list[list[ProbMap]],
     """Choose the settings after the network; return them with the maps that they are made for."""
     split, config = task.split, task.config
     plain = validation_maps(split, folder, config.device, known=task.levels)
-    if not (config.tune.enabled and config.tune.flips and clock.mirrors):
+    if not (config.tune.enabled and config.tune.flips and clock.has_time_for_mirrors):
         return plain, tune_postprocess(_joined(plain), config.tune)
     mirrored = validation_maps(split, folder, config.device, flips=True)
     params = tune_mirrored(_joined(plain), _joined(mirrored), config.tune)

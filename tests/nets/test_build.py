@@ -52,10 +52,15 @@ def test_padding_mirrors_the_border() -> None:
     assert padded[0, 0, :, 0].tolist() == [0, 6, 12, 18, 24, 18, 12, 6]
 
 
-def test_padding_repeats_the_border_of_what_is_too_small_for_a_mirror() -> None:
+@pytest.mark.parametrize(
+    ("row", "padded"), [([1, 2, 3, 4, 5], [4, 3, 2]), ([1, 2], [1, 1]), ([7], [7, 7, 7])]
+)
+def test_what_is_too_small_for_a_mirror_repeats_its_first(
+    row: list[int], padded: list[int]
+) -> None:
     segmenter = Segmenter(nn.Identity(), 4, (0.0,), (1.0,))
-    padded = segmenter._pad(torch.tensor([[[[1.0, 2.0, 3.0, 4.0, 5.0]]]]))
-    assert padded[0, 0].tolist() == [[1, 2, 3, 4, 5, 5, 5, 5]] * 4
+    image = torch.tensor([[[row, row]]])  # (1, 1, 2, W)
+    assert segmenter._pad(image)[0, 0].tolist() == [row + padded] * 4
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.5, 2.0])

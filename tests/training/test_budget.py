@@ -40,6 +40,19 @@ def test_mirror_images_are_paid_for_where_they_are_cheap() -> None:
     assert clock_at(0.0, None).mirrors
 
 
+def test_training_that_ended_late_leaves_no_time_for_mirror_images() -> None:
+    # four times validation and test are 80 s, tuning and report 8 s
+    for elapsed_s, has_time in ((500.0, True), (520.0, False)):
+        clock = clock_at(elapsed_s, 600.0)
+        clock.reserve_for(validation_s=10.0, tested_ratio=1.0)
+        assert clock.mirrors
+        assert clock.has_time_for_mirrors == has_time
+    clock = clock_at(0.0, 600.0)
+    clock.reserve_for(validation_s=20.0, tested_ratio=1.0)  # too dear: no time is set aside
+    assert not clock.has_time_for_mirrors
+    assert clock_at(1e6, None).has_time_for_mirrors
+
+
 def test_folds_are_all_mirrored_and_all_tested_with() -> None:
     clock = clock_at(0.0, 1000.0)
     clock.reserve_for(validation_s=2.0, tested_ratio=5.0, n_folds=5)

@@ -15,6 +15,7 @@ from calco.nets.encoders import EncoderUNet
 from calco.nets.lean import LeanUNet
 from calco.nets.unet import UNet
 from calco.records import NetworkPlan
+from calco.records.network import scaled_px
 
 
 class Ensemble(nn.Module):
@@ -93,33 +94,38 @@ class Segmenter(nn.Module):
             raise ValueError(
                 f"images of shape {tuple(image.shape)}; expected (B, {channels}, H, W)"
             )
-        size = (image.shape[-2], image.shape[-1])
-        inner = tuple(max(1, round(self.scale * side)) for side in size)
+        height, width = image.shape[-2:]
+        inner = (scaled_px(height, self.scale), scaled_px(width, self.scale))  # (h, w)
         x = (image.to(self.mean.dtype) - self.mean) / self.std  # (B, C, H, W)
-        x = self._pad(_resample(x, inner))  # (B, C, h, w): multiples of the stride
-        logits: Tensor = self.network(x)  # (B, 1, h, w)
-        return _resample(logits[..., : inner[0], : inner[1]], size)
+        if self.scale != 1:
+            x = F.interpolate(x, inner, mode="bilinear", antialias=self.scale < 1)  # (B, C, h, w)
+        # (B, 1, h', w'): multiples of the stride
+        logits: Tensor = self.network(self._pad(x))
+        logits = logits[..., : inner[0], : inner[1]]  # (B, 1, h, w)
+        if self.scale != 1:
+            logits = F.interpolate(
+                logits, (height, width), mode="bilinear", antialias=self.scale > 1
+            )
+        return logits  # (B, 1, H, W)
 
     def _pad(self, x: Tensor) -> Tensor:
         """Mirror the image below and to the right, as training crops are beyond the border."""
-        height, width = x.shape[-2:]
-        rows, columns = -(-height // self.stride), -(-width // self.stride)
+        # not -(-side // stride): graphs of other engines divide towards zero
+        rows, columns = ((side + self.stride - 1) // self.stride for side in x.shape[-2:])
         if rows == columns == 1:
             columns = 2  # a single pixel at the bottom has no variance to normalise by
-        below, right = rows * self.stride - height, columns * self.stride - width
-        if not (below or right):
-            return x
-        # a mirror image is one pixel short; smaller images repeat their last row and column
-        mode = "reflect" if below < height and right < width else "replicate"
-        return F.pad(x, (0, right, 0, below), mode=mode)
+        x = _mirrored(x, -2, rows * self.stride)
+        return _mirrored(x, -1, columns * self.stride)
 
 
-def _resample(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Stretch (B, C, h, w) to (B, C, H, W); nothing is touched where the size fits."""
-    if x.shape[-2:] == size:
+def _mirrored(x: Tensor, dim: int, side: int) -> Tensor:
+    """Continue a dimension by its mirror image; what is too small for that repeats its first."""
+    # an exported graph must not choose by the size of one image
+    if not torch.compiler.is_exporting() and x.shape[dim] == side:
         return x
-    shrinks = x.shape[-2] > size[0] or x.shape[-1] > size[1]
-    return F.interpolate(x, size, mode="bilinear", antialias=shrinks)
+    there = torch.arange(side, device=x.device)
+    mirrored = 2 * (x.shape[dim] - 1) - there
+    return x.index_select(dim, torch.minimum(there, mirrored).clamp(min=0))
 
 
 def build_network(plan: NetworkPlan) -> Segmenter:

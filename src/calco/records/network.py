@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from calco.config import Family, NormName
 
@@ -44,4 +45,15 @@ class NetworkPlan:
 
     def seen_px(self, side_px: int) -> int:
         """Return how long the network sees a side of an image."""
-        return max(1, round(self.scale * side_px))
+        return scaled_px(side_px, self.scale)
+
+
+def scaled_px(side_px: int, scale: float) -> int:
+    """Return a side times a scale, rounded, at least 1, in whole numbers that a graph can hold.
+
+    Example:
+        >>> [scaled_px(side, 0.5) for side in (1, 32, 33)]
+        [1, 16, 17]
+    """
+    ratio = Fraction(scale).limit_denominator(1000)
+    return max(1, (2 * ratio.numerator * side_px + ratio.denominator) // (2 * ratio.denominator))

@@ -241,7 +241,10 @@ class Trainer:
         began = time.perf_counter()
         others = self._not_validated() if last else ()
         result = validate(self._predictor(), self.validated, self.loss_of, others)
-        self.validating_s += time.perf_counter() - began
+        spent_s = time.perf_counter() - began
+        if last:  # all images: better known than from probes
+            self.clock.reserve_for(spent_s, self.loaders.tested_ratio, self.loaders.n_folds)
+        self.validating_s += spent_s
         self.validated_at_s = self.clock.elapsed_s
         return result
 
@@ -270,8 +273,7 @@ class Trainer:
         per_px_s = median(self.probes)  # a busy moment of the machine must not end training
         whole_s = per_px_s * sum(s.mask.size for s in self.loaders.validation)
         self.validation_s = per_px_s * sum(s.mask.size for s in self.validated)
-        tested_ratio, n_folds = self.loaders.tested_ratio, self.loaders.n_folds
-        self.clock.reserve_for(whole_s, tested_ratio, n_folds)
+        self.clock.reserve_for(whole_s, self.loaders.tested_ratio, self.loaders.n_folds)
         self.probed_at_s = self.clock.elapsed_s
         return per_px_s
 

@@ -24,7 +24,8 @@ class Clock:
         reserve_s: Kept for what comes after training.
         fold_began_s: ``elapsed_s`` when the training of this fold began; 0 without folds.
         folds_left: Trainings that share the time left, this one included.
-        mirrors: Whether there is time to predict mirror images, too.
+        mirrors: Whether time is set aside to predict mirror images, too.
+        mirrored_s: What that takes, as measured last.
         after_s: Seconds per training that what comes after takes besides predicting.
     """
 
@@ -35,6 +36,7 @@ class Clock:
     fold_began_s: float = 0.0
     folds_left: int = 1
     mirrors: bool = True
+    mirrored_s: float = 0.0
     after_s: float = FIXED_RESERVE_S
 
     def __post_init__(self) -> None:
@@ -81,11 +83,18 @@ class Clock:
         """
         if self.budget_s is None:
             return
-        mirrored_s = SAFETY * validation_s * MIRRORS * (tested_ratio + n_folds)
-        self.mirrors = mirrored_s <= MIRROR_SHARE * self.budget_s
-        predicted_s = mirrored_s if self.mirrors else SAFETY * validation_s * tested_ratio
-        after_s = validation_s + predicted_s + self.after_s * n_folds
+        self.mirrored_s = validation_s * MIRRORS * (tested_ratio + n_folds)
+        self.mirrors = SAFETY * self.mirrored_s <= MIRROR_SHARE * self.budget_s
+        predicted_s = self.mirrored_s if self.mirrors else validation_s * tested_ratio
+        after_s = validation_s + SAFETY * predicted_s + self.after_s * n_folds
         self.reserve_s = min(after_s, 0.5 * self.budget_s)
+
+    @property
+    def has_time_for_mirrors(self) -> bool:
+        """Whether mirror images can be predicted now: training may have ended late."""
+        if self.budget_s is None:
+            return True
+        return self.mirrors and self.elapsed_s + self.mirrored_s + self.after_s <= self.budget_s
 
     def progress(self, began_s: float) -> float:
         """Return the share of training time used, in [0, 1]; 0 without a budget.
