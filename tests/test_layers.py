@@ -40,14 +40,16 @@ LAYER = {
     "studies": 10,
     "api": 11,
     "invocation": 11,
+    "options": 11,
     "terminal": 11,
-    "cli": 12,
-    "__main__": 13,
+    "exits": 12,
+    "cli": 13,
+    "__main__": 14,
 }
 # parts of one layer that may know each other: what is on disk is made of images, and training
 # validates as inference predicts
 SIDEWAYS = {("formats", "images"), ("training", "inference")}
-SERVING = ("predict", "submission", "suggest")
+SERVING = ("predict", "submission", "suggest", "export")
 TORCH_FREE = (
     "errors",
     "wording",

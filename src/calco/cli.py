@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,16 +11,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calco import __version__
-from calco.errors import CalcoError, Problem, StoppedError
+from calco.errors import CalcoError, Problem
+from calco.exits import BAD_INPUT, SOME_FAILED, speaking
 from calco.invocation import (
     dialect_of,
     existing_run,
     open_run,
     parse_duration,
     read_settings,
+    require_model_name,
     require_report_name,
     run_folder,
     share_cores,
+)
+from calco.options import (
+    AsJson,
+    Budget,
+    ConfigFile,
+    Data,
+    Device,
+    Out,
+    Quiet,
+    Run,
+    Sets,
+    Verbose,
 )
 
 if TYPE_CHECKING:  # heavy modules are imported by the command that needs them
@@ -33,7 +44,6 @@ if TYPE_CHECKING:  # heavy modules are imported by the command that needs them
     from calco.terminal import Terminal
 
 STARTED = time.monotonic()  # a budget counts from here
-BAD_INPUT, SOME_FAILED, STOPPED = 2, 3, 75
 
 app = typer.Typer(
     name="calco",
@@ -42,19 +52,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Data = Annotated[Path, typer.Argument(help="Folder of images and masks; its layout is detected.")]
-Run = Annotated[Path, typer.Argument(help="Run folder left by calco train.")]
-Out = Annotated[Path | None, typer.Option("-o", "--out", help="Where to write.")]
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML of settings.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; repeatable.")]
-Budget = Annotated[
-    str | None, typer.Option(help="Wall-clock time from start to finished report, e.g. 20m.")
-]
-Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Every reason and epoch.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Result as JSON on standard output.")]
 
 
 @app.command()
@@ -68,7 +65,7 @@ def demo(
     """Draw a data set and run the whole pipeline on it."""
     from calco.images.toy import write_toy
 
-    with _speaking(verbose, quiet) as terminal:
+    with speaking(verbose, quiet) as terminal:
         config = read_settings(None, None, budget_s=parse_duration(budget))
         folder = run_folder(out, "demo")
         data = folder.path.with_name(folder.path.name + "-data")
@@ -96,7 +93,7 @@ def audit(
     from calco.stages.audit import audit_samples
     from calco.stages.samples import index_samples
 
-    with _speaking(verbose, quiet) as terminal:
+    with speaking(verbose, quiet) as terminal:
         settings = read_settings(config, sets)
         require_report_name(out)  # a typo is said before an hour of reading
         index = index_samples(data, settings.data)
@@ -138,7 +135,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Audit, split, plan, fit, tune, test and report."""
-    with _speaking(verbose, quiet) as terminal:
+    with speaking(verbose, quiet) as terminal:
         given: dict[str, object] = {"fit.epochs": epochs, "split.folds": folds}
         given |= {"seed": seed, "device": device}
         given["budget_s"] = parse_duration(budget) if budget else None
@@ -170,7 +167,7 @@ def evaluate(
     from calco.files import without_nan
     from calco.runs import RunDir
 
-    with _speaking(verbose, quiet) as terminal:
+    with speaking(verbose, quiet) as terminal:
         if pred and truth and not run:
             from calco.stages.evaluate import evaluate_folders
 
@@ -216,7 +213,7 @@ def predict(
     from calco.stages.predict import PredictOptions, mask_files, predict_files
     from calco.stages.submission import write_submission
 
-    with _speaking(verbose, quiet) as terminal:
+    with speaking(verbose, quiet) as terminal:
         chosen = dialect_of(dialect)  # a typo is said before an hour of work
         predictor = Predictor.from_run(existing_run(run), device or "auto")
         model = RunDir(run).model_sha256() if run.is_dir() else sha256_of(run)
@@ -240,6 +237,34 @@ def predict(
 
 
 @app.command()
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write, e.g. model.onnx.")],
+    images: Annotated[
+        list[str] | None, typer.Option(help="What to compare on; else the validation images.")
+    ] = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run as one ONNX file that predicts alike, with the proof beside it."""
+    from calco.files import to_json
+    from calco.stages.export import export_onnx
+
+    with speaking(verbose, quiet) as terminal:
+        require_model_name(out)
+        certificate = export_onnx(open_run(run), out, images or ())
+        parity = certificate.parity
+        terminal.say(f"exported  {out}, sha256 {certificate.file_sha256[:12]}")
+        terminal.say(
+            f"compared  {parity.n_images} images, {parity.n_px} pixels: masks alike, "
+            f"probabilities within {parity.max_error:.1g}"
+        )
+        if as_json:
+            typer.echo(to_json(certificate))
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     show_leak: Annotated[
@@ -253,7 +278,7 @@ def report(
     from calco.stages.report import write_report
     from calco.studies import headlines, measure_leak
 
-    with _speaking(verbose=False, quiet=False) as terminal:
+    with speaking(verbose=False, quiet=False) as terminal:
         folders = [open_run(run) for run in runs]
         for folder in folders if show_leak else ():
             measure_leak(folder, _listener(terminal))
@@ -288,7 +313,7 @@ def suggest(
     from calco.stages.suggest import suggest as find
     from calco.stages.suggest import write_suggestions
 
-    with _speaking(verbose, quiet) as terminal:
+    with speaking(verbose, quiet) as terminal:
         predictor = Predictor.from_run(existing_run(run), device or "auto")
         found, unreadable = find(
             predictor, images, count, lambda i, n: terminal.step("predict", i, n)
@@ -316,34 +341,6 @@ def main() -> None:
     """Run the command line; the entry point of the ``calco`` script."""
     share_cores()
     app()
-
-
-@contextmanager
-def _speaking(verbose: bool, quiet: bool) -> Iterator[Terminal]:
-    """Open the terminal and turn calco's exceptions into lines and exit codes."""
-    from calco.terminal import Terminal
-
-    terminal = Terminal(-1 if quiet else int(verbose))
-    try:
-        with terminal:
-            yield terminal
-    except CalcoError as error:
-        for problem in error.problems:
-            terminal.problem(problem)
-        raise typer.Exit(BAD_INPUT) from None
-    except StoppedError as error:
-        terminal.say(f"{error}; the same command with --resume goes on")
-        raise typer.Exit(STOPPED) from None
-    except KeyboardInterrupt:
-        terminal.say("stopped")
-        raise typer.Exit(STOPPED) from None
-    except BrokenPipeError:  # piped into head
-        sys.stderr.close()
-    except OSError as error:
-        what = error.strerror or type(error).__name__
-        where = str(error.filename or "")
-        terminal.problem(Problem("IO_ERROR", what, where, do="check the path and its permissions"))
-        raise typer.Exit(BAD_INPUT) from None
 
 
 def _train(data: Path, config: Config, folder: RunDir, terminal: Terminal) -> None:

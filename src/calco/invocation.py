@@ -75,6 +75,17 @@ def require_report_name(out: Path | None) -> None:
         )
 
 
+def require_model_name(out: Path) -> None:
+    """Refuse to begin an export whose file could not be recognised, or would replace a folder.
+
+    Raises:
+        CalcoError: When the name is wrong.
+    """
+    if out.suffix.lower() != ".onnx" or out.is_dir():
+        what, do = "an exported model is one ONNX file", "name it model.onnx"
+        raise CalcoError(Problem("OUT_NAME", what, str(out), out.suffix, ".onnx", do))
+
+
 def run_folder(out: Path | None, stem: str) -> RunDir:
     """Return a folder for a new run; an existing run is never written over.
 

@@ -332,7 +332,7 @@ def score_run(folder: RunDir, data: Path | None, subset: str, device: str = "aut
     config = folder.load_config()
     predictor = Predictor.from_run(folder.path, device)
     if data is None:
-        maps = _own_maps(folder, _subset(subset), predictor)
+        maps = _own_maps(folder, _subset(subset), predictor, device)
     else:
         audit = audit_samples(index_samples(data, config.data), config.data, config.audit)
         errors = [p for p in audit.errors if p.code not in TRAINING_ONLY]
@@ -348,11 +348,11 @@ def score_run(folder: RunDir, data: Path | None, subset: str, device: str = "aut
     return evaluate({subset: maps}, predictor.params, config.evaluate)
 
 
-def _own_maps(folder: RunDir, subset: Subset, predictor: Predictor) -> list[ProbMap]:
+def _own_maps(folder: RunDir, subset: Subset, predictor: Predictor, device: str) -> list[ProbMap]:
     split = folder.load_split()
     if subset == "validation":
         flips = predictor.params.flips
-        return _joined(validation_maps(split, folder, str(predictor.device), flips=flips))
+        return _joined(validation_maps(split, folder, device, flips=flips))
     return predict_maps(predictor, *split.part_and_groups(subset))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from calco.errors import CalcoError
 from calco.images.io import read_image
 from calco.inference import predictor as module
+from calco.inference.engines import TorchEngine
 from calco.inference.postprocess import clean, to_levels
 from calco.inference.predictor import Predictor, predict_maps
 from calco.nets.build import Segmenter, build_network
@@ -44,14 +45,21 @@ def _identity(channels: int = 1, resize_px: int | None = None) -> Predictor:
     plan = replace(PLAN, in_channels=channels, mean=(127.5,) * channels, std=(1.0,) * channels)
     network = Segmenter(_Threshold(), 8, plan.mean, plan.std)
     card = ModelCard(plan, ImageSpec(channels=channels), resize_px)
-    return Predictor(network, card, Postprocess())
+    return Predictor(TorchEngine(network), card, Postprocess())
 
 
 def _trained(seed: int = 0) -> Predictor:
     torch.manual_seed(seed)
     network = build_network(PLAN).train()
     network(torch.rand(4, 3, 64, 64) * 255)  # moves the batch statistics
-    return Predictor(network, ModelCard(PLAN, ImageSpec(channels=3)), Postprocess(0.4, 3, 2))
+    return Predictor(
+        TorchEngine(network), ModelCard(PLAN, ImageSpec(channels=3)), Postprocess(0.4, 3, 2)
+    )
+
+
+def _network(predictor: Predictor) -> nn.Module:
+    assert isinstance(predictor.engine, TorchEngine)
+    return predictor.engine.network
 
 
 def _mask(size: tuple[int, int], seed: int = 0) -> NDArray[np.bool_]:
@@ -100,7 +108,9 @@ def test_tiles_are_as_large_as_the_network_can_see(
     monkeypatch.setattr(module, "TILE_OVERLAP_PX", 8)
     plan = replace(PLAN, scale=scale)
     network = build_network(plan)
-    predictor = Predictor(network, ModelCard(plan, ImageSpec(channels=3)), Postprocess())
+    predictor = Predictor(
+        TorchEngine(network), ModelCard(plan, ImageSpec(channels=3)), Postprocess()
+    )
     seen: list[tuple[int, ...]] = []
     network.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[2:])))
     assert predictor.prob(_image((side_px, side_px))).shape == (side_px, side_px)
@@ -120,8 +130,9 @@ def test_probabilities_have_the_size_and_range_they_should(size: tuple[int, int]
 def test_resizing_is_undone(size: tuple[int, int]) -> None:
     seen: list[tuple[int, ...]] = []
     predictor = _identity(resize_px=48)
-    assert isinstance(predictor.network, Segmenter)
-    predictor.network.network.register_forward_hook(lambda _, x, __: seen.append(x[0].shape))
+    network = _network(predictor)
+    assert isinstance(network, Segmenter)
+    network.network.register_forward_hook(lambda _, x, __: seen.append(x[0].shape))
     image = np.zeros((*size, 1), np.uint8)
     image[size[0] // 2 :] = 255  # the lower half
     prob = predictor.prob(image)
@@ -136,7 +147,7 @@ def test_resizing_is_undone(size: tuple[int, int]) -> None:
 def test_resizing_is_the_one_of_training() -> None:
     seen: list[Tensor] = []
     predictor = _identity(resize_px=32)
-    predictor.network.register_forward_hook(lambda _, x, __: seen.append(x[0]))
+    _network(predictor).register_forward_hook(lambda _, x, __: seen.append(x[0]))
     image = _image((80, 100))[..., :1]
     predictor.prob(image)
     small = cv2.resize(image, (32, 32), interpolation=cv2.INTER_AREA)  # as images.augment.resized
@@ -197,17 +208,17 @@ def test_batching_by_hand_agrees_within_rounding() -> None:
     images = [_image((48, 40), seed) for seed in range(3)]
     batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     with torch.no_grad():
-        together = torch.sigmoid(predictor.network(batch))[:, 0].numpy()
+        together = torch.sigmoid(_network(predictor)(batch))[:, 0].numpy()
     alone = np.stack([predictor.prob(image) for image in images])
     np.testing.assert_allclose(alone, together, atol=1e-6)
 
 
 def test_predicting_changes_neither_weights_nor_statistics() -> None:
     predictor = _trained()
-    before = {n: t.clone() for n, t in predictor.network.state_dict().items()}
+    before = {n: t.clone() for n, t in _network(predictor).state_dict().items()}
     predictor.mask(_image((40, 40)))
-    assert not predictor.network.training
-    assert all(torch.equal(t, before[n]) for n, t in predictor.network.state_dict().items())
+    assert not _network(predictor).training
+    assert all(torch.equal(t, before[n]) for n, t in _network(predictor).state_dict().items())
 
 
 def test_tiles_of_a_real_network_agree_with_the_whole_inside(
@@ -234,7 +245,7 @@ def run(tmp_path: Path) -> RunDir:
     predictor = _trained()
     folder = RunDir(tmp_path / "run")
     folder.path.mkdir()
-    save_model(folder.weights, predictor.network, predictor.card)
+    save_model(folder.weights, _network(predictor), predictor.card)
     folder.save_postprocess(predictor.params)
     return folder
 
@@ -270,7 +281,7 @@ def test_a_pickle_in_a_run_is_refused(run: RunDir) -> None:
 def test_an_absent_gpu_is_not_replaced_silently(run: RunDir) -> None:
     with pytest.raises(CalcoError, match=r"error\[DEVICE\]"):
         Predictor.from_run(run.path, "cuda")
-    assert Predictor.from_run(run.path, "auto").device.type == "cpu"
+    assert Predictor.from_run(run.path, "auto").engine.name == "torch cpu"
 
 
 def test_mask_is_the_cleaned_probability() -> None:
@@ -349,7 +360,7 @@ class _Leaning(nn.Module):
 @pytest.mark.parametrize("resize_px", [None, 16])
 def test_flips_average_the_four_mirror_images(resize_px: int | None) -> None:
     card = ModelCard(PLAN, ImageSpec(channels=3), resize_px)
-    plain = Predictor(_Leaning(), card, Postprocess())
+    plain = Predictor(TorchEngine(_Leaning()), card, Postprocess())
     image = np.random.default_rng(0).integers(0, 256, (9, 14, 3), np.uint8)
     views = [
         plain.prob(image),
@@ -357,7 +368,7 @@ def test_flips_average_the_four_mirror_images(resize_px: int | None) -> None:
         plain.prob(image[:, ::-1])[:, ::-1],
         plain.prob(image[::-1, ::-1])[::-1, ::-1],
     ]
-    flipped = Predictor(_Leaning(), card, Postprocess(flips=True))
+    flipped = Predictor(TorchEngine(_Leaning()), card, Postprocess(flips=True))
     assert flipped.prob(image) == pytest.approx(np.mean(views, axis=0), abs=1e-6)
     assert np.abs(views[0] - views[1]).max() > 0.1  # the views do differ
     # and so the average has no preferred side

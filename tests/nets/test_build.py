@@ -30,7 +30,7 @@ class _FirstChannel(nn.Module):
         ((1, 1), (8, 16)),  # at least two pixels at the bottom
         ((8, 8), (8, 16)),
         ((1, 40), (8, 40)),
-        ((40, 1), (40, 8)),
+        ((40, 1), (40, 16)),
         ((16, 24), (16, 24)),
         ((31, 33), (32, 40)),
     ],
@@ -53,7 +53,7 @@ def test_padding_mirrors_the_border() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "padded"), [([1, 2, 3, 4, 5], [4, 3, 2]), ([1, 2], [1, 1]), ([7], [7, 7, 7])]
+    ("row", "padded"), [([1, 2, 3, 4, 5], [4, 3, 2]), ([1, 2], [1] * 6), ([7], [7] * 7)]
 )
 def test_what_is_too_small_for_a_mirror_repeats_its_first(
     row: list[int], padded: list[int]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from calco.config import LossConfig
+from calco.inference.engines import TorchEngine
 from calco.inference.predictor import Predictor
 from calco.nets.build import Segmenter
 from calco.nets.checkpoint import ModelCard
@@ -28,7 +29,7 @@ class Brightness(nn.Module):
 
 def predictor() -> Predictor:
     card = ModelCard(NetworkPlan("unet", 1, (0.0,), (255.0,)), ImageSpec(channels=1))
-    return Predictor(Segmenter(Brightness(), 1, (0.0,), (255.0,)), card, Postprocess())
+    return Predictor(TorchEngine(Segmenter(Brightness(), 1, (0.0,), (255.0,))), card, Postprocess())
 
 
 def sample(name: str, bright: int, true: int, side_px: int) -> Decoded:

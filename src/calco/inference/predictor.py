@@ -16,7 +16,8 @@ from calco.formats.truth import read_sample
 from calco.images.augment import resized
 from calco.images.io import Pixels, read_image, to_input
 from calco.images.tiles import Window, blend, windows
-from calco.inference.device import choose_device
+from calco.inference.engines import Engine, TorchEngine
+from calco.inference.exported import read_exported
 from calco.inference.maps import ProbMap
 from calco.inference.postprocess import clean, to_levels
 from calco.nets.build import Ensemble
@@ -26,6 +27,7 @@ from calco.runs import RunDir
 
 WHOLE_PX = 2048 * 2048
 """Largest image run in one piece; the default U-Net needs about 5 GB for it."""
+EXPORTED_SUFFIX = ".onnx"
 MIRRORS = ((1, 1), (1, -1), (-1, 1), (-1, -1))  # steps along rows and columns
 TILE_PX = 1024
 TILE_OVERLAP_PX = 256
@@ -39,24 +41,16 @@ Mask = NDArray[np.bool_]
 class Predictor:
     """A network, how it reads images, and how its probabilities become masks.
 
-    Images go through one at a time, so that a prediction never depends on its neighbours. The
-    network is moved to the device and put into evaluation mode.
+    Images go through one at a time, so that a prediction never depends on its neighbours.
 
     Args:
-        network: Images (1, C, H, W) uint8 to logits (1, 1, H, W), of any H and W.
+        engine: What runs the network.
         card: How images are read and resized.
         params: From probability to mask.
-        device: ``auto`` takes a GPU when there is one.
-
-    Raises:
-        CalcoError: When a GPU is asked for and there is none.
     """
 
-    def __init__(
-        self, network: nn.Module, card: ModelCard, params: Postprocess, device: str = "cpu"
-    ) -> None:
-        self.device = choose_device(device)
-        self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
+    def __init__(self, engine: Engine, card: ModelCard, params: Postprocess) -> None:
+        self.engine = engine
         self.card = card
         self.params = params
 
@@ -65,30 +59,23 @@ class Predictor:
         """Load the best model of a run and the clean-up tuned for it; runs no code from its files.
 
         Args:
-            run: Run folder, whose folds predict as one, or a weights file with its seal beside it.
-            device: ``auto``, ``cpu`` or ``cuda``.
+            run: Run folder, whose folds predict as one, or a weights file with its seal beside it,
+                or a file that ``calco export`` wrote.
+            device: ``auto``, ``cpu`` or ``cuda``; exported files run on the processor.
 
         Raises:
             CalcoError: When the model is missing, damaged or not calco's, or folds do not match.
         """
+        if run.suffix == EXPORTED_SUFFIX:
+            if device not in ("auto", "cpu"):
+                do = "use --device cpu, or predict with the run"
+                what = "exported models run on the processor"
+                raise CalcoError(Problem("DEVICE", what, "--device", device, do=do))
+            graph, exported = read_exported(run)
+            return cls(graph, exported.card, exported.params)
+        network, card = load_networks(run)
         folder = RunDir(run if run.is_dir() else run.parent)
-        weights = [member.weights for member in folder.members()] if run.is_dir() else [run]
-        models = [load_model(path) for path in weights]
-        card = models[0][1]
-        for path, (_, other) in zip(weights, models, strict=True):
-            if other != card:
-                raise CalcoError(
-                    Problem(
-                        "RUN_FILE",
-                        "the folds of this run are different networks",
-                        str(path),
-                        expected=f"a network like {weights[0]}",
-                        do="restore it or train again",
-                    )
-                )
-        members = [network for network, _ in models]
-        network = members[0] if len(members) == 1 else Ensemble(members)
-        return cls(network, card, folder.load_postprocess(), device)
+        return cls(TorchEngine(network, device), card, folder.load_postprocess())
 
     @property
     def spec(self) -> ImageSpec:
@@ -181,13 +168,38 @@ class Predictor:
         )
         return np.clip(prob, 0, 1, out=prob)  # averages of 1 may round to a little more
 
-    @torch.inference_mode()
     def _run(self, pixels: Image) -> FloatMap:
-        # seen as (1, C, H, W), the (H, W, C) bytes already are in channels-last order
-        batch = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
-        logits = self.network(batch.to(self.device))  # (1, 1, H, W)
-        prob: FloatMap = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
+        logits = self.engine.logits(pixels[None])[0]  # (H, W) float32
+        prob: FloatMap = torch.sigmoid(torch.from_numpy(logits)).numpy()
         return prob
+
+
+def load_networks(run: Path) -> tuple[nn.Module, ModelCard]:
+    """Load the network of a run, its folds as one, and how it reads images.
+
+    Args:
+        run: Run folder or a weights file with its seal beside it.
+
+    Raises:
+        CalcoError: When the model is missing, damaged or not calco's, or folds do not match.
+    """
+    folder = RunDir(run if run.is_dir() else run.parent)
+    weights = [member.weights for member in folder.members()] if run.is_dir() else [run]
+    models = [load_model(path) for path in weights]
+    card = models[0][1]
+    for path, (_, other) in zip(weights, models, strict=True):
+        if other != card:
+            raise CalcoError(
+                Problem(
+                    "RUN_FILE",
+                    "the folds of this run are different networks",
+                    str(path),
+                    expected=f"a network like {weights[0]}",
+                    do="restore it or train again",
+                )
+            )
+    members = [network for network, _ in models]
+    return (members[0] if len(members) == 1 else Ensemble(members)), card
 
 
 def predict_maps(

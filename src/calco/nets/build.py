@@ -112,13 +112,12 @@ class Segmenter(nn.Module):
         """Mirror the image below and to the right, as training crops are beyond the border."""
         # not -(-side // stride): graphs of other engines divide towards zero
         rows, columns = ((side + self.stride - 1) // self.stride for side in x.shape[-2:])
-        if rows == columns == 1:
-            columns = 2  # a single pixel at the bottom has no variance to normalise by
+        two_or_more = torch.sym_max(columns, 2)  # a single pixel at the bottom has no variance
         x = _mirrored(x, -2, rows * self.stride)
-        return _mirrored(x, -1, columns * self.stride)
+        return _mirrored(x, -1, two_or_more * self.stride)
 
 
-def _mirrored(x: Tensor, dim: int, side: int) -> Tensor:
+def _mirrored(x: Tensor, dim: int, side: int | torch.SymInt) -> Tensor:
     """Continue a dimension by its mirror image; what is too small for that repeats its first."""
     # an exported graph must not choose by the size of one image
     if not torch.compiler.is_exporting() and x.shape[dim] == side:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from calco.config import Config
 from calco.errors import CalcoError, Problem, StoppedError
+from calco.inference.engines import TorchEngine
 from calco.inference.predictor import Predictor
 from calco.nets.build import Segmenter, build_network
 from calco.nets.checkpoint import ModelCard, load_state, save_model, save_state
@@ -284,15 +285,14 @@ class Trainer:
         return self.clock.fit_left_s <= 0
 
     def _predictor(self) -> Predictor:
-        return Predictor(self._kept(), self._card(), Postprocess(), str(self.fabric.device))
+        return Predictor(TorchEngine(self._kept(), self.fabric.device), self._card(), Postprocess())
 
     def _kept(self) -> Segmenter:
         """Return the network that is validated and saved."""
         return self.averaged.network if self.averaged else self.segmenter
 
     def _card(self) -> ModelCard:
-        plan = self.plan
-        return ModelCard(network=plan.network, spec=self.loaders.spec, resize_px=plan.resize_px)
+        return ModelCard(self.plan.network, self.loaders.spec, self.plan.resize_px)
 
     def _epoch_row(self, validation: Validation) -> Epoch:
         seen = self.samples_seen or math.nan

@@ -1,0 +1,120 @@
+"""What runs a network: torch or onnxruntime, with the same logits to within rounding."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from calco.errors import CalcoError, Problem
+from calco.inference.device import choose_device
+
+Images = NDArray[np.uint8]
+Logits = NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """A network in evaluation mode, its normalisation and scale inside."""
+
+    @property
+    def name(self) -> str:
+        """What runs it and where, e.g. ``torch cpu``."""
+
+    def logits(self, images: Images) -> Logits:
+        """Return one logit per pixel.
+
+        Args:
+            images: (B, H, W, C) uint8, any H, W >= 1.
+
+        Returns:
+            (B, H, W) float32.
+        """
+
+
+class TorchEngine:
+    """Runs a network as it was trained.
+
+    Args:
+        network: Images (B, C, H, W) uint8 to logits (B, 1, H, W); put into evaluation mode and
+            moved to the device.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        CalcoError: When a GPU is asked for and there is none.
+    """
+
+    def __init__(self, network: nn.Module, device: str | torch.device = "cpu") -> None:
+        self.device = choose_device(str(device))
+        self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
+
+    @property
+    def name(self) -> str:
+        """``torch`` and the device."""
+        return f"torch {self.device}"
+
+    @torch.inference_mode()
+    def logits(self, images: Images) -> Logits:
+        """Return (B, H, W) float32 logits of (B, H, W, C) uint8 images."""
+        # seen as (B, C, H, W), the bytes already are in channels-last order
+        batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+        logits: Logits = self.network(batch.to(self.device)).float()[:, 0].cpu().numpy()
+        return logits
+
+
+class OnnxEngine:
+    """Runs an exported graph on the processor with onnxruntime.
+
+    Args:
+        graph: An ONNX file as ``calco.nets.graph`` writes it. Given as bytes, it cannot name
+            other files to be read.
+        threads: For one image; None takes all cores.
+
+    Raises:
+        CalcoError: When onnxruntime is not installed or cannot run the graph.
+    """
+
+    name = "onnxruntime cpu"
+
+    def __init__(self, graph: bytes, threads: int | None = None) -> None:
+        try:
+            import onnxruntime
+        except ModuleNotFoundError:
+            raise CalcoError(
+                Problem(
+                    "ENGINE_MISSING",
+                    "exported models need onnxruntime",
+                    "onnxruntime",
+                    got="not installed",
+                    do="pip install 'calco[export]'",
+                )
+            ) from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 3  # errors are raised; its warnings are for its developers
+        try:
+            self.session: Any = onnxruntime.InferenceSession(
+                graph, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # noqa: BLE001 - the classes it raises share no other base
+            raise CalcoError(
+                Problem(
+                    "ONNX_READ",
+                    "onnxruntime cannot run this graph",
+                    got=" ".join(str(error).split())[:200],
+                    do="export the model again",
+                )
+            ) from None
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the exporter wrote into the file, as texts by name."""
+        found: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
+        return found
+
+    def logits(self, images: Images) -> Logits:
+        """Return (B, H, W) float32 logits of (B, H, W, C) uint8 images."""
+        logits: Logits = self.session.run(None, {"image": np.ascontiguousarray(images)})[0]
+        return logits

@@ -1,0 +1,81 @@
+"""A network as one ONNX graph that other engines run: pixels in, logits out, any batch and size."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+
+import torch
+from torch import Tensor, nn
+
+from calco.errors import CalcoError, Problem
+
+OPSET = 18  # the first whose Resize knows antialiasing
+EXAMPLE = (2, 96, 160)  # batch, height, width, none alike, so that none is taken for another
+
+
+class _ImageToLogit(nn.Module):
+    """Channels last on the way in, none on the way out: as images are read and masks written."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return (B, H, W) logits of (B, H, W, C) uint8."""
+        logits: Tensor = self.network(image.permute(0, 3, 1, 2))  # (B, 1, H, W)
+        return logits[:, 0]
+
+
+def to_onnx(network: nn.Module, channels: int, metadata: Mapping[str, str]) -> bytes:
+    """Write a network as ONNX, with normalisation, scale and padding inside.
+
+    The graph maps ``image``, (batch, height, width, channels) uint8, to ``logits``, (batch, height,
+    width) float32; every height and width from 1 is fine.
+
+    Args:
+        network: A segmenter or an ensemble of them, on the CPU in evaluation mode.
+        channels: Of the images.
+        metadata: Texts kept in the file by name.
+
+    Raises:
+        CalcoError: When the packages for it are not installed.
+    """
+    try:
+        import onnx  # noqa: F401 - torch.onnx needs both and says so less clearly
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise CalcoError(
+            Problem(
+                "EXPORT_MISSING",
+                "export needs packages that are not installed",
+                got=str(error.name),
+                do="pip install 'calco[export]'",
+            )
+        ) from None
+    dims = {0: torch.export.Dim("batch", min=1)}
+    # a size of 1 is not told from a constant by torch, but the graph is right for it, too
+    dims |= {1: torch.export.Dim("height", min=2), 2: torch.export.Dim("width", min=2)}
+    example = torch.zeros(*EXAMPLE, channels, dtype=torch.uint8)  # (B, H, W, C)
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")  # of the exporter's own house
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            _ImageToLogit(network).eval(),
+            (example,),
+            input_names=["image"],
+            output_names=["logits"],
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=(dims,),
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101 - only without dynamo
+    model = program.model_proto
+    for name, text in metadata.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = name, text
+    return bytes(model.SerializeToString())

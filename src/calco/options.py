@@ -1,0 +1,21 @@
+"""Options that several commands share, each with the one sentence that --help prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Data = Annotated[Path, typer.Argument(help="Folder of images and masks; its layout is detected.")]
+Run = Annotated[Path, typer.Argument(help="Run folder left by calco train.")]
+Out = Annotated[Path | None, typer.Option("-o", "--out", help="Where to write.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML of settings.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; repeatable.")]
+Budget = Annotated[
+    str | None, typer.Option(help="Wall-clock time from start to finished report, e.g. 20m.")
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Every reason and epoch.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Result as JSON on standard output.")]
