@@ -13,6 +13,7 @@ from importlib import resources
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from calco.errors import CalcoError, Problem
@@ -71,6 +72,7 @@ class EncoderUNet(nn.Module):
             classes=1,
         )
         self.encoder: nn.Module = body.encoder
+        _fix_padding(self.encoder)
         self.decoder: nn.Module = body.decoder
         self.decoder.blocks = body.decoder.blocks[:-1]
         self.dropout = nn.Dropout2d(dropout)
@@ -84,6 +86,41 @@ class EncoderUNet(nn.Module):
         x = self.decoder(features)  # (B, 32, H/2, W/2)
         x = self.head(self.dropout(x))  # (B, 1, H/2, W/2)
         return F.interpolate(x, scale_factor=2.0, mode="bilinear")  # (B, 1, H, W)
+
+
+class _EvenConv2d(nn.Conv2d):
+    """TensorFlow's "same" padding for inputs that the stride divides, as all of ours are.
+
+    There it is the same for every size. timm asks for the size at each call, which makes exporting
+    a graph for all sizes take minutes instead of seconds.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, O, H / stride, W / stride) for (B, C, H, W)."""
+        before, after = [], []
+        for kernel, stride in zip(self.kernel_size, self.stride, strict=True):
+            total = max(kernel - stride, 0)
+            before.append(total // 2)
+            after.append(total - total // 2)
+        x = F.pad(x, (before[1], after[1], before[0], after[0]))
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+def _fix_padding(encoder: nn.Module) -> None:
+    """Put convolutions of fixed padding in the place of timm's; names and weights stay."""
+    for parent in list(encoder.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Conv2dSame):
+                fixed = _EvenConv2d(
+                    child.in_channels,
+                    child.out_channels,
+                    child.kernel_size,  # type: ignore[arg-type]
+                    child.stride,  # type: ignore[arg-type]
+                    groups=child.groups,
+                    bias=child.bias is not None,
+                )
+                fixed.weight, fixed.bias = child.weight, child.bias
+                setattr(parent, name, fixed)
 
 
 def read_imagenet_weights() -> dict[str, Tensor]:
