@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 import segmentation_models_pytorch as smp
 import torch
@@ -18,15 +18,16 @@ from calco.nets.build import build_network
 from calco.pipeline import Listener, run
 from calco.records import Plan, Postprocess
 from calco.runs import RunDir
+from calco.stages.fit import Trainer
+from calco.stages.loaders import build_loaders, read_samples
 from calco.training.budget import Clock
 from calco.training.losses import make_loss
 from calco.training.optim import make_optimizer
 from calco.training.progress import Watch
+from calco.training.signals import StopRequest
 from contenders.records import THREADS, Figures
 
-ROUNDS = 3  # of the bare loop; the fastest counts
-BARE_STEPS = 20
-PAUSE = 3.0  # times the usual step: something other than training was done
+TURNS = 5  # of an epoch each
 SIDE_PX = 256
 IMAGES = 16  # in a round of inference
 INFERENCE_ROUNDS = 7
@@ -40,13 +41,11 @@ class Observed:
         folder: The run.
         plan: Its plan.
         planning_s: From the division to the plan: decoding, fingerprint, probe, plan.
-        step_stamps_s: When each optimiser step was done.
     """
 
     folder: RunDir
     plan: Plan
     planning_s: float
-    step_stamps_s: list[float] = field(default_factory=list)
 
 
 def observe(data: Path, budget_s: float, work: Path) -> Observed:
@@ -55,15 +54,11 @@ def observe(data: Path, budget_s: float, work: Path) -> Observed:
     config = load_config(None, (f"budget_s={budget_s}",))
     folder = RunDir(work / f"run-{budget_s:g}s")
     heard: list[tuple[type, float]] = []
-    stamps_s: list[float] = []
-    listener = Listener(
-        on_record=lambda record: heard.append((type(record), time.monotonic())),
-        watch=Watch(on_step=lambda _: stamps_s.append(time.monotonic())),
-    )
+    listener = Listener(on_record=lambda record: heard.append((type(record), time.monotonic())))
     run(data, config, folder, Clock(budget_s), listener)
     planned = [kind for kind, _ in heard].index(Plan)
     planning_s = heard[planned][1] - heard[planned - 1][1]
-    return Observed(folder, folder.load_plan(), planning_s, stamps_s)
+    return Observed(folder, folder.load_plan(), planning_s)
 
 
 def planning(run: Observed, budget_s: float) -> Figures:
@@ -88,42 +83,53 @@ def prediction(run: Observed) -> Figures:
 
 
 def fit_speed(run: Observed) -> Figures:
-    """Return fit's samples per second over those of a bare loop; NaN of fewer than two steps."""
-    gaps_s = [b - a for a, b in zip(run.step_stamps_s, run.step_stamps_s[1:], strict=False)]
-    if not gaps_s:  # nothing lies between the steps of such a run
-        return {"ratio": math.nan}
-    usual_s = median(gaps_s)
-    # what is longer held a validation or the end of an epoch
-    steps_s = [gap for gap in gaps_s if gap <= PAUSE * usual_s]
-    n_train, batch = len(run.folder.load_split().part("train")), run.plan.batch
-    visits = n_train * max(1, -(-16 * batch // n_train))  # small sets are repeated
-    mean_batch = visits / -(-visits // batch)  # batches of an epoch are near-equal
-    fit = mean_batch / fmean(steps_s)
-    bare = batch / bare_step_s(run.plan)
-    return {"ratio": round(fit / bare, 4), "fit": round(fit, 2), "bare": round(bare, 2)}
+    """Let training and a bare loop take turns, and return the ratio of their samples per second.
+
+    In turns, because a machine is not equally fast all the time.
+    """
+    split, plan = run.folder.load_split(), replace(run.plan, budget_s=None)
+    config = load_config(None, ("fit.preflight=false",))
+    loaders = build_loaders(read_samples(split, run.folder.scratch), split, plan, config)
+    trainer = Trainer(loaders, plan, config, run.folder, Clock(None), StopRequest())
+    ratios, fit, bare = [], [], []
+    for turn in range(TURNS + 1):
+        trainer.batches_done, trainer.samples_seen = 0, 0.0
+        began, before = time.perf_counter(), trainer.step
+        trainer.train_epoch(Watch())
+        fit_s = (time.perf_counter() - began) / trainer.samples_seen
+        bare_s = bare_step_s(plan, trainer.step - before) / plan.batch
+        if turn:  # the first sets up kernels
+            fit.append(1 / fit_s)
+            bare.append(1 / bare_s)
+            ratios.append(bare_s / fit_s)
+    return {
+        "ratio": round(median(ratios), 4),
+        "fit": round(median(fit), 2),
+        "bare": round(median(bare), 2),
+    }
 
 
-def bare_step_s(plan: Plan) -> float:
+def bare_step_s(plan: Plan, n_steps: int) -> float:
     """Time forward, backward and step of the planned network on one batch in memory."""
     torch.manual_seed(0)
     layout = torch.channels_last if plan.channels_last else torch.contiguous_format
     network = build_network(plan.network).to(memory_format=layout).train()
-    optimizer = make_optimizer(network, plan.optimizer, plan.learning_rate, plan.weight_decay)
+    optimizer = make_optimizer(
+        network, plan.optimizer, plan.learning_rate, plan.weight_decay, plan.precision
+    )
     loss_of = make_loss(LossConfig(), plan.loss)
     side = plan.resize_px or plan.crop_px
     images = torch.randint(256, (plan.batch, plan.network.in_channels, side, side)).byte()
     images = images.contiguous(memory_format=layout)
     masks = (images[:, :1] > 127).float()  # (B, 1, H, W)
-    means_s = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        for _ in range(BARE_STEPS):
-            optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(network(images), masks).mean()  # over (B,)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        means_s.append((time.perf_counter() - began) / BARE_STEPS)
-    return min(means_s)
+    for step in range(n_steps + 1):
+        if step == 1:  # the first sets up memory
+            began = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(network(images), masks).mean()  # over (B,)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return (time.perf_counter() - began) / n_steps
 
 
 def inference(run: Path) -> Figures:

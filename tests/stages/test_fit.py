@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 
-from calco.config import Config
+from calco.config import Config, Precision
 from calco.errors import CalcoError, Problem, StoppedError
 from calco.files import sha256_of
 from calco.pipeline import prepare
@@ -188,12 +188,13 @@ def test_the_gradient_norm_is_bounded_without_the_loss_scale(
     loaders, plan = prepared
     plan = replace(plan, clip_norm=1e-3)
     norms = []
-    for precision in ("fp32", "fp16"):
+    precisions: tuple[Precision, ...] = ("fp32", "fp16")
+    for precision in precisions:
         scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
         plugins = {"fp32": None, "fp16": MixedPrecision("16-mixed", "cpu", scaler)}[precision]
         fabric = Fabric(accelerator="cpu", devices=1, plugins=plugins)
         monkeypatch.setattr("calco.stages.fit.make_fabric", lambda *_, f=fabric: f)
-        trainer = trainer_on((loaders, plan), tiny_config, tmp_path)
+        trainer = trainer_on((loaders, replace(plan, precision=precision)), tiny_config, tmp_path)
         monkeypatch.setattr(trainer.optimizer, "zero_grad", lambda **_: None)  # keep to look at
         trainer._train_step(next(iter(loaders.train.batches(1))))
         gradients = [p.grad for p in trainer.segmenter.parameters() if p.grad is not None]

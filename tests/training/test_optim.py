@@ -29,6 +29,13 @@ def test_biases_and_norms_are_not_decayed(name: OptimizerName) -> None:
     assert [len(g["params"]) for g in groups] == [1, 3]  # one kernel; bias, gain and shift
 
 
+def test_fp16_undoes_its_loss_scale_before_gradients_are_clipped() -> None:
+    # a fused rule undoes it by itself, later, and Fabric refuses to clip then
+    network = nn.Conv2d(1, 2, 3)
+    assert make_optimizer(network, "adamw", 1e-3, 0.1).param_groups[0]["fused"]
+    assert not make_optimizer(network, "adamw", 1e-3, 0.1, "fp16").param_groups[0]["fused"]
+
+
 def test_average_of_constant_weights_is_the_constant() -> None:
     network = nn.Linear(1, 1)
     average = AveragedWeights(network)

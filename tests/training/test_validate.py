@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from calco.config import LossConfig
@@ -15,9 +17,10 @@ from calco.inference.predictor import Predictor
 from calco.nets.build import Segmenter
 from calco.nets.checkpoint import ModelCard
 from calco.records import ImageSpec, NetworkPlan, Postprocess
+from calco.training import validate as module
 from calco.training.cache import Decoded
 from calco.training.losses import make_loss
-from calco.training.validate import MIN_IMAGES, affordable, validate
+from calco.training.validate import MIN_IMAGES, Pace, affordable, area_px, validate
 
 
 class Brightness(nn.Module):
@@ -76,3 +79,32 @@ def test_a_small_allowance_keeps_a_spread_sample() -> None:
     assert len(few) == MIN_IMAGES
     assert (few[0].id, few[-1].id) == ("s00", "s39")
     assert len(affordable(samples[:3], 1e-3, 0.0)) == 3
+
+
+def test_pace_times_an_image_of_the_size_that_most_pixels_are_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[int] = []
+    now_s = 0.0
+
+    def prob(image: NDArray[np.uint8]) -> None:
+        nonlocal now_s
+        seen.append(image.shape[0])
+        now_s += 1.0 if len(seen) % 2 else 0.5  # the first of two is slower
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now_s))
+    many_small = [sample(f"s{i}", 0, 0, 10) for i in range(20)]  # 2,000 px
+    samples = [*many_small, sample("large", 0, 0, 60)]  # 3,600 px
+    pace = Pace()
+    pace.probe(SimpleNamespace(prob=prob), samples)  # type: ignore[arg-type]
+    assert seen == [60, 60]
+    assert pace.px_s == pytest.approx(0.5 / 3600)
+    assert area_px(samples) == 5600
+
+
+def test_a_validation_that_took_longer_is_believed() -> None:
+    pace = Pace()
+    pace.probes.extend([1e-6, 3e-6, 1e-6])
+    assert pace.px_s == 1e-6  # one busy moment is not
+    pace.note(2.0, [sample("a", 0, 0, 100)])
+    assert pace.px_s == pytest.approx(2e-4)

@@ -114,8 +114,8 @@ def _fix_padding(encoder: nn.Module) -> None:
                 fixed = _EvenConv2d(
                     child.in_channels,
                     child.out_channels,
-                    child.kernel_size,  # type: ignore[arg-type]
-                    child.stride,  # type: ignore[arg-type]
+                    child.kernel_size,
+                    child.stride,
                     groups=child.groups,
                     bias=child.bias is not None,
                 )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -32,13 +31,7 @@ from calco.training.preflight import preflight
 from calco.training.progress import Progress, Watch
 from calco.training.signals import StopRequest, stop_on_signals
 from calco.training.threads import make_governor
-from calco.training.validate import (
-    NOT_VALIDATED,
-    Validation,
-    affordable,
-    seconds_per_px,
-    validate,
-)
+from calco.training.validate import NOT_VALIDATED, Pace, Validation, affordable, area_px, validate
 
 FIRST_STEPS = 5  # whose mean loss is where training began
 MAX_BAD_STEPS = 10  # NaN once is a bad batch, ten times in a row a broken training
@@ -97,9 +90,9 @@ class Trainer:
         self.layout = torch.channels_last if plan.channels_last else torch.contiguous_format
         self.segmenter = build_network(plan.network).to(memory_format=self.layout)
         self.averaged = AveragedWeights(self.segmenter) if plan.ema else None
+        rule, rate, decay = plan.optimizer, plan.learning_rate, plan.weight_decay
         self.network, self.optimizer = self.fabric.setup(
-            self.segmenter,
-            make_optimizer(self.segmenter, plan.optimizer, plan.learning_rate, plan.weight_decay),
+            self.segmenter, make_optimizer(self.segmenter, rule, rate, decay, plan.precision)
         )
         if self.averaged:
             self.averaged.network.to(self.fabric.device)
@@ -119,10 +112,10 @@ class Trainer:
         self.validated_at_s = self.saved_at_s = self.began_s
         self.stopped_because = ""
         self.validated = loaders.validation
-        self.probes: deque[float] = deque(maxlen=5)  # recent seconds per pixel
-        per_px_s = self._probe()
+        self.pace = Pace()
+        self._probe()
         allowance_s = VALIDATION_SLICE * clock.fit_left_s
-        self.validated = affordable(loaders.validation, per_px_s, allowance_s)
+        self.validated = affordable(loaders.validation, self.pace.px_s, allowance_s)
         self._probe()
 
     def rehearse(self) -> Problem | None:
@@ -243,9 +236,9 @@ class Trainer:
         others = self._not_validated() if last else ()
         result = validate(self._predictor(), self.validated, self.loss_of, others)
         spent_s = time.perf_counter() - began
-        if last:  # all images: better known than from probes
-            self.clock.reserve_for(spent_s, self.loaders.tested_ratio, self.loaders.n_folds)
         self.validating_s += spent_s
+        self.pace.note(spent_s, (*self.validated, *others))
+        self._reserve()
         self.validated_at_s = self.clock.elapsed_s
         return result
 
@@ -267,16 +260,17 @@ class Trainer:
         since_s = self.clock.elapsed_s - self.validated_at_s
         return self.validation_s <= self.config.fit.validation_share * since_s
 
-    def _probe(self) -> float:
-        """Measure prediction and set aside what comes after training; return seconds per pixel."""
-        self.probes.append(seconds_per_px(self._predictor(), self.loaders.validation))
+    def _probe(self) -> None:
+        """Measure prediction, and set aside what comes after training."""
+        self.pace.probe(self._predictor(), self.loaders.validation)
         self.network.train()
-        per_px_s = median(self.probes)  # a busy moment of the machine must not end training
-        whole_s = per_px_s * sum(s.mask.size for s in self.loaders.validation)
-        self.validation_s = per_px_s * sum(s.mask.size for s in self.validated)
-        self.clock.reserve_for(whole_s, self.loaders.tested_ratio, self.loaders.n_folds)
+        self._reserve()
         self.probed_at_s = self.clock.elapsed_s
-        return per_px_s
+
+    def _reserve(self) -> None:
+        self.validation_s = self.pace.px_s * area_px(self.validated)
+        whole_s = self.pace.px_s * area_px(self.loaders.validation)
+        self.clock.reserve_for(whole_s, self.loaders.tested_ratio, self.loaders.n_folds)
 
     def _time_is_up(self) -> bool:
         """Whether only the last validation, tuning, test and report still fit into the budget."""

@@ -150,8 +150,9 @@ class Rig:
         self.fabric = make_fabric(self.recipe.device, setup.precision)
         self.segmenter: Segmenter = copy.deepcopy(self.source).train().to(memory_format=self.layout)
         self.averaged = AveragedWeights(self.segmenter) if self.recipe.ema else None
+        rule = self.recipe.optimizer
         self.network, self.optimizer = self.fabric.setup(
-            self.segmenter, make_optimizer(self.segmenter, self.recipe.optimizer, LEARNING_RATE, 0)
+            self.segmenter, make_optimizer(self.segmenter, rule, LEARNING_RATE, 0, setup.precision)
         )
         if self.averaged:
             self.averaged.network.to(self.fabric.device)

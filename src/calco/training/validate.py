@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 import numpy as np
 import torch
@@ -68,15 +70,38 @@ def validate(
     return Validation(loss, dice, pred, true, float(rows[:, 4].max()), levels)
 
 
-def seconds_per_px(predictor: Predictor, samples: Sequence[Decoded]) -> float:
-    """Measure what predicting one pixel takes, on an image of middling size."""
-    middling = sorted(samples, key=lambda s: s.mask.size)[len(samples) // 2]
-    times_s = []
-    for _ in range(2):  # the first call may set up kernels, either may be disturbed
-        began = time.perf_counter()
-        predictor.prob(middling.image)
-        times_s.append(time.perf_counter() - began)
-    return min(times_s) / middling.mask.size
+class Pace:
+    """What predicting a pixel takes, in seconds: by recent probes, and by real validations."""
+
+    def __init__(self) -> None:
+        self.probes: deque[float] = deque(maxlen=5)
+        self.validated_px_s = 0.0
+
+    @property
+    def px_s(self) -> float:
+        """Seconds per pixel; a busy moment of the machine does not change it."""
+        return max(median(self.probes), self.validated_px_s)
+
+    def probe(self, predictor: Predictor, samples: Sequence[Decoded]) -> None:
+        """Time one image, as large as those that half of the pixels are in."""
+        by_size = sorted(samples, key=lambda s: s.mask.size)
+        reached_px = np.cumsum([s.mask.size for s in by_size])
+        usual = by_size[int(np.searchsorted(reached_px, reached_px[-1] / 2))]
+        times_s = []
+        for _ in range(2):  # the first call may set up kernels, either may be disturbed
+            began = time.perf_counter()
+            predictor.prob(usual.image)
+            times_s.append(time.perf_counter() - began)
+        self.probes.append(min(times_s) / usual.mask.size)
+
+    def note(self, seconds: float, samples: Sequence[Decoded]) -> None:
+        """Take in how long a validation took, which reads, cleans up and scores, too."""
+        self.validated_px_s = seconds / area_px(samples)
+
+
+def area_px(samples: Sequence[Decoded]) -> int:
+    """Return the pixels of all images."""
+    return sum(s.mask.size for s in samples)
 
 
 def affordable(
@@ -86,10 +111,10 @@ def affordable(
 
     Args:
         samples: Validation part.
-        per_px_s: From ``seconds_per_px``.
+        per_px_s: Seconds that a pixel takes.
         allowance_s: For one pass; infinite keeps all samples.
     """
-    cost_s = per_px_s * sum(s.mask.size for s in samples)
+    cost_s = per_px_s * area_px(samples)
     count = len(samples) * min(1.0, allowance_s / cost_s)
     count = min(len(samples), max(MIN_IMAGES, int(count)))
     chosen = np.linspace(0, len(samples) - 1, count).round().astype(int)
