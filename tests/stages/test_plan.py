@@ -140,7 +140,7 @@ def test_no_crop_is_padded(scale: float, family: str) -> None:
     ("given", "remedy"),
     [
         (("fit.crop_px=100",), "fit.crop_px to 96 or 128"),
-        (("fit.crop_px=96", "model.scale=1.5"), "fit.crop_px to 85 or 107"),
+        (("fit.crop_px=96", "model.scale=1.5"), "fit.crop_px to 64 or 85"),
         (("fit.crop_px=40", "model.family=unet", "model.depth=4"), "fit.crop_px to 32 or 48"),
     ],
 )

@@ -206,12 +206,12 @@ def _texture(
     crop: NDArray[np.uint8], strength: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Blur some crops and grain others; most stay as they are."""
-    choice, amount = rng.random(2) / strength
-    if choice < 0.15:
-        sigma_px = 0.4 + 0.8 * strength * strength * amount
+    choice, amount = rng.random(2)
+    if choice < 0.15 * strength:
+        sigma_px = 0.4 + 0.8 * strength * amount
         return np.asarray(cv2.GaussianBlur(crop, (5, 5), sigma_px)).reshape(crop.shape)
-    if choice < 0.3:
-        peak = 2 + round(10 * strength * strength * amount)
+    if choice < 0.3 * strength:
+        peak = 2 + round(10 * strength * amount)
         grain = rng.integers(0, 2 * peak, crop.shape[:2], dtype=np.uint8, endpoint=True)
         grains = cv2.merge([grain] * crop.shape[2])
         grained = cv2.subtract(
