@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -27,9 +28,17 @@ class Identity:
         self.spec = ImageSpec(channels=channels)
         self.params = Postprocess(threshold)
         self.n_asked = 0
+        self.counting = Lock()
+
+    def with_threads(self, threads: int) -> Identity:
+        return self
+
+    def seen_px(self, height: int, width: int) -> int:
+        return height * width
 
     def prob(self, image: Gray) -> NDArray[np.float32]:
-        self.n_asked += 1
+        with self.counting:
+            self.n_asked += 1
         return image[..., 0].astype(np.float32) / np.float32(255)
 
 

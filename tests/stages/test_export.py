@@ -36,6 +36,9 @@ class Fixed:
     def __init__(self, error: float = 0.0) -> None:
         self.error = error
 
+    def with_threads(self, threads: int) -> Fixed:
+        return self
+
     def logits(self, images: Images) -> Logits:
         logits = (images[..., 0].astype(np.float32) - 128) / 100 + self.error
         return logits.astype(np.float32)

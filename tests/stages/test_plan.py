@@ -10,6 +10,7 @@ import torch
 
 from calco.config import load_config
 from calco.errors import CalcoError
+from calco.inference.device import usable_cores
 from calco.nets.build import build_network
 from calco.records import Fingerprint, Machine, Plan, Quantiles, Setup, Timing
 from calco.stages.plan import (
@@ -21,7 +22,6 @@ from calco.stages.plan import (
     make_plan,
     measure_machine,
 )
-from calco.training.probe import usable_cores
 
 
 def same(value: float) -> Quantiles:

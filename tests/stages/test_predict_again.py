@@ -96,10 +96,12 @@ def test_predictions_of_other_images_are_neither_mixed_nor_lost(
     assert sorted(p.name for p in out.glob("*.png")) == ["0008.png", "0009.png"]
 
 
+N_WORKERS = 2
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
+from dataclasses import replace
 from identity import ALL, Identity
 from calco.stages.predict import predict_files
 import calco.inference.outputs as outputs
@@ -118,7 +120,7 @@ def dying(path, data):
     whole(path, data)
 
 outputs.write_atomic = dying
-predict_files(Identity(), [Path(sys.argv[1])], Path(sys.argv[2]), ALL)
+predict_files(Identity(), [Path(sys.argv[1])], Path(sys.argv[2]), replace(ALL, at_once=1))
 """
 
 
@@ -137,7 +139,8 @@ def test_a_killed_run_continues_to_the_same_tree(
         assert read(path).size  # and nothing has half a file
     again = Identity()
     predict_files(again, [images], out, ALL)
-    assert again.n_asked == 10 - limit // 3
+    # of an image that another worker had under way, at most two files and the note were missing
+    assert 10 - limit // 3 <= again.n_asked <= min(10, 10 - (limit - 3 * N_WORKERS) // 3)
     predict_files(Identity(), [images], whole, ALL)
     assert tree(out) == tree(whole)
 
@@ -191,4 +194,6 @@ def test_a_full_disk_stops_with_advice(
     monkeypatch.undo()
     again = Identity()
     predict_files(again, [images], tmp_path / "out", PredictOptions(model="m1"))
-    assert again.n_asked == 6
+    assert 1 <= again.n_asked <= 6  # those before it are kept, and those that others had done
+    predict_files(Identity(), [images], tmp_path / "fresh", PredictOptions(model="m1"))
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")

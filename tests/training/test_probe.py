@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from calco.config import LossConfig
+from calco.inference.device import usable_cores
 from calco.nets.build import build_network
 from calco.records import Machine, NetworkPlan, Setup
 from calco.training import probe as module
 from calco.training import steps
 from calco.training.losses import make_loss
-from calco.training.probe import fewer_threads, probe, usable_cores
+from calco.training.probe import fewer_threads, probe
 from calco.training.steps import Recipe, Rig
 
 NETWORK = NetworkPlan("unet", 1, (0.0,), (255.0,), width=4, depth=2, dropout=0.5)

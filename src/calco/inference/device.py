@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from calco.errors import CalcoError, Problem
@@ -27,3 +29,10 @@ def choose_device(name: str) -> torch.device:
         do = "use --device cpu"
         raise CalcoError(Problem("DEVICE", "no CUDA device is seen", "--device", name, do=do))
     return device
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # systems that cannot bind a process to cores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,6 +34,9 @@ class Engine(Protocol):
             (B, H, W) float32.
         """
 
+    def with_threads(self, threads: int) -> Engine:
+        """Return the same network, for calls from several threads that take so many cores each."""
+
 
 class TorchEngine:
     """Runs a network as it was trained.
@@ -49,15 +53,24 @@ class TorchEngine:
     def __init__(self, network: nn.Module, device: str | torch.device = "cpu") -> None:
         self.device = choose_device(str(device))
         self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
+        self.threads: int | None = None  # as many as torch takes
 
     @property
     def name(self) -> str:
         """``torch`` and the device."""
         return f"torch {self.device}"
 
+    def with_threads(self, threads: int) -> TorchEngine:
+        """Return the same network; calling it sets torch's threads of the caller's thread."""
+        engine = copy.copy(self)
+        engine.threads = threads
+        return engine
+
     @torch.inference_mode()
     def logits(self, images: Images) -> Logits:
         """Return (B, H, W) float32 logits of (B, H, W, C) uint8 images."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)  # every thread of a program has its own count
         # seen as (B, C, H, W), the bytes already are in channels-last order
         batch = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
         logits: Logits = self.network(batch.to(self.device)).float()[:, 0].cpu().numpy()
@@ -91,6 +104,7 @@ class OnnxEngine:
                     do="pip install 'calco[export]'",
                 )
             ) from None
+        self._graph = graph  # for sessions with other threads
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3  # errors are raised; its warnings are for its developers
@@ -107,6 +121,10 @@ class OnnxEngine:
                     do="export the model again",
                 )
             ) from None
+
+    def with_threads(self, threads: int) -> OnnxEngine:
+        """Return another session of the same graph."""
+        return OnnxEngine(self._graph, threads)
 
     @property
     def metadata(self) -> dict[str, str]:

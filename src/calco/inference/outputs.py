@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Lock
 from typing import Literal, TextIO
 
 from pydantic import TypeAdapter, ValidationError
@@ -85,6 +86,7 @@ class OutputFolder:
     outputs: tuple[Output, ...]
     done: dict[str, DoneImage] = field(default_factory=dict)
     _journal: TextIO | None = None
+    _noting: Lock = field(default_factory=Lock)
 
     @contextmanager
     def claimed(self, images: Sequence[InputImage], overwrite: bool) -> Iterator[None]:
@@ -124,6 +126,8 @@ class OutputFolder:
     def write(self, done: DoneImage, files: Sequence[bytes]) -> None:
         """Write the outputs of one image, each whole, and then note it in the journal.
 
+        Threads may write different images at a time.
+
         Raises:
             CalcoError: ``OUT_WRITE`` when the system refuses, e.g. because the disk is full.
         """
@@ -134,8 +138,9 @@ class OutputFolder:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(target, data)
             if self._journal:
-                self._journal.write(json.dumps(asdict(done)) + "\n")
-                self._journal.flush()
+                with self._noting:
+                    self._journal.write(json.dumps(asdict(done)) + "\n")
+                    self._journal.flush()
         except OSError as error:
             raise _cannot_write(done.id, error) from None
 

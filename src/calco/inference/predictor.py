@@ -77,6 +77,16 @@ class Predictor:
         folder = RunDir(run if run.is_dir() else run.parent)
         return cls(TorchEngine(network, device), card, folder.load_postprocess())
 
+    def with_threads(self, threads: int) -> Predictor:
+        """Return the same, for calls from several threads that take so many cores each."""
+        return Predictor(self.engine.with_threads(threads), self.card, self.params)
+
+    def seen_px(self, height: int, width: int) -> int:
+        """Return how many pixels of such an image the network sees at a time."""
+        if self.card.resize_px is not None:
+            height = width = self.card.resize_px
+        return max(1, min(round(self.card.network.scale**2 * height * width), WHOLE_PX))
+
     @property
     def spec(self) -> ImageSpec:
         """How image files become network input; the same as in training."""

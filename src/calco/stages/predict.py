@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -19,38 +18,17 @@ from calco.errors import CalcoError, Problem, printable
 from calco.formats.inputs import InputImage, find_images
 from calco.images.io import read_image
 from calco.images.overlays import overlay
+from calco.inference.device import usable_cores
 from calco.inference.outputs import DoneImage, Output, OutputFolder, stamp
 from calco.inference.postprocess import clean, to_levels
 from calco.inference.quality import estimate_dice
-from calco.records import ImageSpec, Postprocess, Prediction
+from calco.inference.streams import Streams, Tracer
+from calco.records import Prediction
 
-AHEAD = 2  # images decoded while the network works; more only holds memory
+AHEAD = 2  # images whose turn comes next; a slow one must not let the others run far ahead
 OVERLAY_PX = 1024  # longer side of an overlay, enough to judge an outline
 
-Image = NDArray[np.uint8]
 OnProgress = Callable[[int, int, Prediction], None]
-
-
-class Tracer(Protocol):
-    """What prediction needs of a model."""
-
-    @property
-    def spec(self) -> ImageSpec:
-        """How images are read for it."""
-
-    @property
-    def params(self) -> Postprocess:
-        """From probability to mask."""
-
-    def prob(self, image: Image) -> NDArray[np.float32]:
-        """Return the foreground probability of an image.
-
-        Args:
-            image: (H, W, C) uint8.
-
-        Returns:
-            (H, W) float32 in [0, 1].
-        """
 
 
 @dataclass(frozen=True)
@@ -63,21 +41,15 @@ class PredictOptions:
         overwrite: Accept an output folder with other files or another model's predictions.
         model: Identity of the model, e.g. the sha256 of its weights, by which a rerun knows its
             own outputs; without it every image is done again.
+        at_once: Images predicted at a time, on one core each, when they are small; None is as
+            many as there are cores.
     """
 
     prob: bool = False
     overlay: bool = False
     overwrite: bool = False
     model: str = ""
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A decoded image and the state of the file it came from."""
-
-    pixels: Image
-    size: int
-    mtime_ns: int
+    at_once: int | None = None
 
 
 def predict_files(
@@ -128,47 +100,37 @@ def mask_files(predictions: Sequence[Prediction], out: Path) -> dict[str, Path]:
 def _predict_all(
     predictor: Tracer, images: Sequence[InputImage], folder: OutputFolder, options: PredictOptions
 ) -> Iterator[Prediction]:
-    for image, work in _read_ahead(images, folder, predictor.spec):
-        match work:
-            case DoneImage():
-                yield _prediction(image, work)
-            case _:
-                yield _predict_one(predictor, image, work, folder, options)
+    """Yield predictions in order while the next images are on their way.
 
-
-def _read_ahead(
-    images: Sequence[InputImage], folder: OutputFolder, spec: ImageSpec
-) -> Iterator[tuple[InputImage, DoneImage | Future[_Loaded]]]:
-    """Yield images in order, each with its pixels on the way or the note that it is done."""
-    waiting: deque[tuple[InputImage, DoneImage | Future[_Loaded]]] = deque()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="calco-read") as pool:
+    Each image stays with one worker from its file to its mask. There is one worker more than
+    images that are predicted at a time: while it reads or writes, all cores compute.
+    """
+    at_once = options.at_once or usable_cores()
+    waiting: deque[Future[Prediction]] = deque()
+    with (
+        Streams(predictor, at_once) as streams,
+        ThreadPoolExecutor(at_once + 1, thread_name_prefix="calco-predict") as pool,
+    ):
         try:
             for image in images:
-                done = folder.is_done(image)
-                waiting.append((image, done or pool.submit(_load, image.source, spec)))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft()
-            yield from waiting
+                waiting.append(pool.submit(_predict_one, streams, image, folder, options))
+                if len(waiting) > at_once + AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _load(source: Path, spec: ImageSpec) -> _Loaded:
-    size, mtime_ns = stamp(source)  # before reading: a change in between is seen by the next run
-    return _Loaded(read_image(source, spec), size, mtime_ns)
-
-
 def _predict_one(
-    predictor: Tracer,
-    image: InputImage,
-    loading: Future[_Loaded],
-    folder: OutputFolder,
-    options: PredictOptions,
+    streams: Streams, image: InputImage, folder: OutputFolder, options: PredictOptions
 ) -> Prediction:
+    if known := folder.is_done(image):
+        return _prediction(image, known)
     began = time.perf_counter()
     try:
-        loaded = loading.result()
-        files, share, estimate = _trace(predictor, loaded.pixels, options)
+        size, mtime_ns = stamp(image.source)  # before reading: the next run sees a later change
+        files, share, estimate = _trace(streams, image.source, options)
     # what networks and resampling raise, out of memory included; the other images go on
     except (CalcoError, OSError, ValueError, RuntimeError, MemoryError, cv2.error) as error:
         folder.discard(image.id)
@@ -177,8 +139,8 @@ def _predict_one(
     seconds = time.perf_counter() - began
     done = DoneImage(
         id=image.id,
-        size=loaded.size,
-        mtime_ns=loaded.mtime_ns,
+        size=size,
+        mtime_ns=mtime_ns,
         outputs=folder.outputs,
         foreground_fraction=share,
         estimated_dice=estimate,
@@ -200,10 +162,11 @@ def _prediction(image: InputImage, done: DoneImage) -> Prediction:
 
 
 def _trace(
-    predictor: Tracer, image: Image, options: PredictOptions
+    streams: Streams, source: Path, options: PredictOptions
 ) -> tuple[list[bytes], float, float]:
     """Return the encoded outputs in the order of ``_outputs``, foreground share and quality."""
-    prob = predictor.prob(image)  # (H, W) float32
+    image = read_image(source, streams.tracer.spec)  # (H, W, C) uint8
+    prob = streams.prob(image)  # (H, W) float32
     if prob.shape != image.shape[:2]:
         raise CalcoError(
             Problem(
@@ -215,7 +178,7 @@ def _trace(
             )
         )
     levels = to_levels(prob)  # (H, W) uint8
-    mask = clean(levels, predictor.params)  # (H, W) bool
+    mask = clean(levels, streams.tracer.params)  # (H, W) bool
     files = [_encode(".png", mask.astype(np.uint8) * np.uint8(255))]
     if options.prob:
         files.append(_encode(".png", levels))

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 
 from calco.errors import CalcoError
-from calco.inference.device import choose_device
+from calco.inference.device import choose_device, usable_cores
 from calco.records import Machine, Setup, Timing
 from calco.training.steps import Allowance, Recipe, Rig, nothing_left_behind
 
@@ -150,13 +150,6 @@ def fewer_threads(threads: int) -> Iterator[int]:
     while threads > 1:
         threads //= 2
         yield threads
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # systems that cannot bind a process to cores
 
 
 def _memory_gib(device: torch.device) -> float:

@@ -16,8 +16,9 @@ from statistics import median
 import torch
 
 from calco.config import Config
+from calco.inference.device import usable_cores
 from calco.records import Plan
-from calco.training.probe import fewer_threads, usable_cores
+from calco.training.probe import fewer_threads
 
 RECENT = 5  # steps whose median is the present speed: one slow step is no news
 SLOW = 1.6  # times the usual: something else runs

@@ -1,0 +1,105 @@
+"""Several images at a time: each has its own cores, and all of them fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition, Lock
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from calco.inference.device import usable_cores
+from calco.inference.predictor import WHOLE_PX
+from calco.records import ImageSpec, Postprocess
+
+
+class Tracer(Protocol):
+    """What prediction needs of a model."""
+
+    @property
+    def spec(self) -> ImageSpec:
+        """How images are read for it."""
+
+    @property
+    def params(self) -> Postprocess:
+        """From probability to mask."""
+
+    def seen_px(self, height: int, width: int) -> int:
+        """Return how many pixels of such an image the network sees at a time."""
+
+    def with_threads(self, threads: int) -> Tracer:
+        """Return the same, for calls from several threads that take so many cores each."""
+
+    def prob(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the foreground probability of an image.
+
+        Args:
+            image: (H, W, C) uint8.
+
+        Returns:
+            (H, W) float32 in [0, 1].
+        """
+
+
+class Streams:
+    """Predicts for several threads, none of which waits for another's arithmetic.
+
+    Small images have a core each: threads that share an image meet after every layer and wait for
+    the last, which costs a quarter of the speed on two cores already. Images so large that their
+    maps would not fit into memory side by side have more cores each instead. The cores of an image
+    depend on its size alone, so that its probabilities never depend on its neighbours.
+
+    Args:
+        tracer: The model.
+        at_once: Images predicted at a time, at most.
+    """
+
+    def __init__(self, tracer: Tracer, at_once: int) -> None:
+        self.tracer = tracer
+        self.at_once = at_once
+        self._cores = usable_cores()
+        self._by_threads: dict[int, Tracer] = {}
+        self._making = Lock()
+        self._free_images, self._free_px = at_once, WHOLE_PX
+        self._freed = Condition()
+
+    def __enter__(self) -> Self:
+        self._before = torch.get_num_threads()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # the count that any thread has set last is what new threads begin with
+        torch.set_num_threads(self._before)
+
+    def prob(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return (H, W) float32 probabilities of an (H, W, C) uint8 image, when it is its turn."""
+        height, width = image.shape[:2]
+        n_px = min(self.tracer.seen_px(height, width), WHOLE_PX)
+        n_beside = min(self.at_once, WHOLE_PX // n_px)
+        tracer = self._with_threads(max(1, self._cores // n_beside))
+        with self._taken(n_px):
+            return tracer.prob(image)
+
+    def _with_threads(self, threads: int) -> Tracer:
+        with self._making:
+            if threads not in self._by_threads:
+                self._by_threads[threads] = self.tracer.with_threads(threads)
+            return self._by_threads[threads]
+
+    @contextmanager
+    def _taken(self, n_px: int) -> Iterator[None]:
+        """Hold room for an image among those that are predicted."""
+        with self._freed:
+            self._freed.wait_for(lambda: self._free_images > 0 and self._free_px >= n_px)
+            self._free_images -= 1
+            self._free_px -= n_px
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._free_images += 1
+                self._free_px += n_px
+                self._freed.notify_all()
