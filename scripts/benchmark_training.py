@@ -9,19 +9,17 @@ a drawn set. ``scripts/benchmark.py --write`` puts the verdicts on its page.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from calco.files import from_json, to_json, write_atomic
 from contenders.observed import (
     SIDE_PX,
     Observed,
@@ -31,7 +29,8 @@ from contenders.observed import (
     planning,
     prediction,
 )
-from contenders.records import THREADS, Figures, Measured, Target, hold_to_threads
+from contenders.records import THREADS, Figures, hold_to_threads
+from contenders.rows import Row, fill
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORT = ROOT / "reports" / "training_benchmark.json"
@@ -52,23 +51,6 @@ class Setting:
     data: Path = DSB2018
     budgets_s: tuple[float, ...] = BUDGETS_S
     long_s: float = 300.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row: what is measured, piece by piece, and the verdict on it.
-
-    Attributes:
-        measure: In words.
-        wanted: Target.
-        pieces: By the name of their first figure; each returns that figure and maybe others.
-        verdict: What was found, and whether it is enough.
-    """
-
-    measure: str
-    wanted: str
-    pieces: Mapping[str, Callable[[], Figures]]
-    verdict: Callable[[Figures], tuple[str, bool]]
 
 
 def main() -> None:
@@ -145,30 +127,6 @@ def rows(setting: Setting, work: Path) -> dict[str, Row]:
             lambda f: (f"{f['ratio']:.2f} ({f['calco']:.1f} per second)", f["ratio"] >= 4),
         ),
     }
-
-
-def fill(report: Path, name: str, row: Row, *, again: bool) -> None:
-    """Measure the missing pieces of a row; each is on disk before the next begins."""
-    for key, piece in row.pieces.items():
-        known = read(report)
-        figures = dict(known[name].figures) if name in known else {}
-        if key in figures and not again:
-            continue
-        print(f"{name} {key} ...", flush=True)
-        figures |= piece()
-        target = Target(row.measure, row.wanted, "not all measured")
-        if row.pieces.keys() <= figures.keys():
-            target = Target(row.measure, row.wanted, *row.verdict(figures))
-        report.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(report, to_json(known | {name: Measured(target, figures)}))
-        print(f"{name} {key}: {json.dumps(figures)}")
-
-
-def read(report: Path) -> dict[str, Measured]:
-    """Return what is measured already."""
-    if not report.exists():
-        return {}
-    return from_json(dict[str, Measured], report.read_text(encoding="utf-8"), str(report))
 
 
 # --- budgets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -14,6 +15,7 @@ import torch
 
 from calco.api import load
 from calco.config import LossConfig, load_config
+from calco.inference.streams import Streams
 from calco.nets.build import build_network
 from calco.pipeline import Listener, run
 from calco.records import Plan, Postprocess
@@ -133,9 +135,7 @@ def bare_step_s(plan: Plan, n_steps: int) -> float:
 
 
 def inference(run: Path) -> Figures:
-    """Time the run's network and a ResNet-34 U-Net alternately, image by image."""
-    import torch
-
+    """Time the run's network, as calco predict runs it, and a ResNet-34 U-Net alternately."""
     predictor = load(run)
     predictor.params = Postprocess()  # without mirroring: the network alone
     other = smp.Unet("resnet34", encoder_weights=None, in_channels=3, classes=1).eval()
@@ -144,8 +144,8 @@ def inference(run: Path) -> Figures:
     planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()[:, None] / 255  # (N, 1, 3, H, W)
 
     def ours() -> None:
-        for image in pixels:
-            predictor.prob(image)
+        with Streams(predictor, THREADS) as streams, ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(streams.prob, pixels))
 
     @torch.no_grad()
     def theirs() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import benchmark_training
-from benchmark_training import Row, Setting, busy_core, fill, rows, small_share, within_budget
+from benchmark_training import Setting, busy_core, rows, small_share, within_budget
 from contenders.records import Figures
+from contenders.rows import Row, fill
 
 
 def test_the_rows_are_those_of_the_promises(tmp_path: Path) -> None:
