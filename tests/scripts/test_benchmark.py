@@ -187,10 +187,10 @@ def test_the_shortest_budget_that_passes_the_best_other_counts(tmp_path: Path) -
     runs += [a_run(Job("calco", "dsb2018", 0, 300), HALF)]
     found = verdicts(saved(tmp_path, *runs))
     (scratch,) = [t for name, t in found.items() if "random weights" in name]
-    assert scratch.found.startswith("5 minutes: 0.5000 against 0.5000 (MONAI")
+    assert scratch.found.startswith("validation 5 minutes: 0.5000 against 0.5000 (MONAI")
     assert scratch.met is False  # two were promised
     (same,) = [t for name, t in found.items() if "same ImageNet" in name]
-    assert (same.found.partition(":")[0], same.met) == ("not within 20 minutes", False)
+    assert (same.found.partition(":")[0], same.met) == ("validation not within 20 minutes", False)
 
 
 def test_membranes_are_judged_by_pooled_pixels_against_all_others(tmp_path: Path) -> None:
