@@ -116,7 +116,7 @@ def measure(setting: Setting, name: str, export: Sequence[str]) -> Figures:
     model = exported(setting, name, export) if export else setting.run
     predictor = load(model)
     predictor.params = replace(predictor.params, flips=False)
-    sides = {
+    sides: dict[str, Callable[[], float]] = {
         "loop": usual_loop(setting),
         "bare_in_turn": partial(in_turn, predictor, setting),
         "bare_abreast": partial(abreast, predictor, setting),

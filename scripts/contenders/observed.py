@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -15,7 +14,7 @@ import torch
 
 from calco.api import load
 from calco.config import LossConfig, load_config
-from calco.inference.streams import Streams
+from calco.inference.streams import Streams, abreast
 from calco.nets.build import build_network
 from calco.pipeline import Listener, run
 from calco.records import Plan, Postprocess
@@ -144,8 +143,7 @@ def inference(run: Path) -> Figures:
     planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()[:, None] / 255  # (N, 1, 3, H, W)
 
     def ours() -> None:
-        with Streams(predictor, THREADS) as streams, ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(streams.prob, pixels))
+        list(abreast(predictor, pixels, Streams.prob, THREADS))
 
     @torch.no_grad()
     def theirs() -> None:

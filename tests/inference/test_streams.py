@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 import calco.inference.streams as module
 from calco.inference.engines import TorchEngine
-from calco.inference.predictor import WHOLE_PX
-from calco.inference.streams import Streams
+from calco.inference.streams import WHOLE_PX, Streams
 from calco.nets.build import build_network
 from calco.records import ImageSpec, NetworkPlan, Postprocess
 

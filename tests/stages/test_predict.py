@@ -17,6 +17,7 @@ import calco.inference.outputs as outputs
 import calco.stages.predict as stage
 from calco.files import read_csv
 from calco.images.io import read_image
+from calco.inference.streams import AHEAD
 from calco.records import ImageSpec, Prediction
 from calco.stages.predict import PredictOptions, mask_files, predict_files
 
@@ -213,4 +214,4 @@ def test_images_overlap_but_not_all_of_them(
     monkeypatch.setattr(stage, "read_image", watched_read)
     options = PredictOptions(at_once=2)
     predict_files(Slow(), [images], tmp_path / "out", options, tell)
-    assert 2 <= max(ahead) <= 2 + stage.AHEAD + 1
+    assert 2 <= max(ahead) <= 2 + AHEAD + 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from threading import Lock
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.stages.identity import Identity
 from torch import nn
 
 from calco.config import LossConfig
@@ -85,19 +87,23 @@ def test_pace_times_an_image_of_the_size_that_most_pixels_are_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[int] = []
-    now_s = 0.0
+    now_s, counting = 0.0, Lock()
 
-    def prob(image: NDArray[np.uint8]) -> None:
-        nonlocal now_s
-        seen.append(image.shape[0])
-        now_s += 1.0 if len(seen) % 2 else 0.5  # the first of two is slower
+    class Slow(Identity):
+        def prob(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+            nonlocal now_s
+            with counting:
+                seen.append(image.shape[0])
+                now_s += 1.0 if len(seen) <= 2 else 0.5  # the first round is slower
+            return super().prob(image)
 
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now_s))
+    monkeypatch.setattr(module, "usable_cores", lambda: 2)
     many_small = [sample(f"s{i}", 0, 0, 10) for i in range(20)]  # 2,000 px
     samples = [*many_small, sample("large", 0, 0, 60)]  # 3,600 px
     pace = Pace()
-    pace.probe(SimpleNamespace(prob=prob), samples)  # type: ignore[arg-type]
-    assert seen == [60, 60]
+    pace.probe(Slow(), samples)
+    assert seen == [60, 60, 60, 60]
     assert pace.px_s == pytest.approx(0.5 / 3600)
     assert area_px(samples) == 5600
 

@@ -20,13 +20,12 @@ from calco.inference.engines import Engine, TorchEngine
 from calco.inference.exported import read_exported
 from calco.inference.maps import ProbMap
 from calco.inference.postprocess import clean, to_levels
+from calco.inference.streams import WHOLE_PX, Streams, abreast
 from calco.nets.build import Ensemble
 from calco.nets.checkpoint import ModelCard, load_model
-from calco.records import ImageSpec, Postprocess, SampleIndex
+from calco.records import ImageSpec, Postprocess, Sample, SampleIndex
 from calco.runs import RunDir
 
-WHOLE_PX = 2048 * 2048
-"""Largest image run in one piece; the default U-Net needs about 5 GB for it."""
 EXPORTED_SUFFIX = ".onnx"
 MIRRORS = ((1, 1), (1, -1), (-1, 1), (-1, -1))  # steps along rows and columns
 TILE_PX = 1024
@@ -232,18 +231,20 @@ def predict_maps(
     Raises:
         CalcoError: Lists every sample without a truth or with files that cannot be read.
     """
-    maps: list[ProbMap] = []
-    problems: list[Problem] = []
-    for sample, group in zip(index, groups, strict=True):
+
+    def one(streams: Streams, labelled: tuple[Sample, str]) -> ProbMap | CalcoError:
+        sample, group = labelled
         try:
             image, true = read_sample(sample, index, predictor.spec)
         except CalcoError as error:
-            problems += error.problems
-            continue
+            return error
         levels = known.get(sample.id) if known else None
         if levels is None:
-            levels = to_levels(predictor.prob(image))
-        maps.append(ProbMap(sample.id, group, levels, true))
+            levels = to_levels(streams.prob(image))
+        return ProbMap(sample.id, group, levels, true)
+
+    found = list(abreast(predictor, zip(index, groups, strict=True), one))
+    problems = [p for error in found if isinstance(error, CalcoError) for p in error.problems]
     if problems:
         raise CalcoError(*problems)
-    return maps
+    return [traced for traced in found if isinstance(traced, ProbMap)]

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Condition, Lock
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from calco.inference.device import usable_cores
-from calco.inference.predictor import WHOLE_PX
 from calco.records import ImageSpec, Postprocess
+
+WHOLE_PX = 2048 * 2048
+"""Pixels that networks see at a time, at most; the default U-Net needs about 5 GB for them."""
+AHEAD = 2  # images whose turn comes next; a slow one must not let the others run far ahead
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class Tracer(Protocol):
@@ -103,3 +111,38 @@ class Streams:
                 self._free_images += 1
                 self._free_px += n_px
                 self._freed.notify_all()
+
+
+def abreast(
+    tracer: Tracer,
+    items: Iterable[_Item],
+    work: Callable[[Streams, _Item], _Result],
+    at_once: int | None = None,
+) -> Iterator[_Result]:
+    """Yield the result of every item in order, while the next ones are on their way.
+
+    Each item stays with one worker, from its file to its mask for example. There is one worker
+    more than images that are predicted at a time: while it reads or writes, all cores compute.
+
+    Args:
+        tracer: The model.
+        items: What is worked on; drawn one by one, a few ahead of what is yielded.
+        work: Called in any thread with the streams to predict with and an item; what it raises
+            ends everything.
+        at_once: Images predicted at a time; None is as many as there are cores.
+    """
+    at_once = at_once or usable_cores()
+    waiting: deque[Future[_Result]] = deque()
+    with (
+        Streams(tracer, at_once) as streams,
+        ThreadPoolExecutor(at_once + 1, thread_name_prefix="calco-predict") as pool,
+    ):
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, streams, item))
+                if len(waiting) > at_once + AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,14 +16,12 @@ from calco.errors import CalcoError, Problem, printable
 from calco.formats.inputs import InputImage, find_images
 from calco.images.io import read_image
 from calco.images.overlays import overlay
-from calco.inference.device import usable_cores
 from calco.inference.outputs import DoneImage, Output, OutputFolder, stamp
 from calco.inference.postprocess import clean, to_levels
 from calco.inference.quality import estimate_dice
-from calco.inference.streams import Streams, Tracer
+from calco.inference.streams import Streams, Tracer, abreast
 from calco.records import Prediction
 
-AHEAD = 2  # images whose turn comes next; a slow one must not let the others run far ahead
 OVERLAY_PX = 1024  # longer side of an overlay, enough to judge an outline
 
 OnProgress = Callable[[int, int, Prediction], None]
@@ -100,26 +96,10 @@ def mask_files(predictions: Sequence[Prediction], out: Path) -> dict[str, Path]:
 def _predict_all(
     predictor: Tracer, images: Sequence[InputImage], folder: OutputFolder, options: PredictOptions
 ) -> Iterator[Prediction]:
-    """Yield predictions in order while the next images are on their way.
+    def one(streams: Streams, image: InputImage) -> Prediction:
+        return _predict_one(streams, image, folder, options)
 
-    Each image stays with one worker from its file to its mask. There is one worker more than
-    images that are predicted at a time: while it reads or writes, all cores compute.
-    """
-    at_once = options.at_once or usable_cores()
-    waiting: deque[Future[Prediction]] = deque()
-    with (
-        Streams(predictor, at_once) as streams,
-        ThreadPoolExecutor(at_once + 1, thread_name_prefix="calco-predict") as pool,
-    ):
-        try:
-            for image in images:
-                waiting.append(pool.submit(_predict_one, streams, image, folder, options))
-                if len(waiting) > at_once + AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return abreast(predictor, images, one, options.at_once)
 
 
 def _predict_one(

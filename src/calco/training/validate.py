@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from calco.inference.device import usable_cores
 from calco.inference.postprocess import clean, to_levels
-from calco.inference.predictor import Predictor
+from calco.inference.streams import Streams, Tracer, abreast
 from calco.metrics.summary import score_image
 from calco.training.cache import Decoded
 
+Levels = NDArray[np.uint8]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -39,7 +41,7 @@ class Validation:
     pred_fraction: float
     true_fraction: float
     prob_max: float
-    levels: tuple[NDArray[np.uint8], ...] = field(default=(), compare=False, repr=False)
+    levels: tuple[Levels, ...] = field(default=(), compare=False, repr=False)
 
 
 NOT_VALIDATED = Validation(math.nan, math.nan, math.nan, math.nan, math.nan)
@@ -47,7 +49,7 @@ MIN_IMAGES = 24  # fewer cannot tell one epoch from another
 
 
 def validate(
-    predictor: Predictor,
+    predictor: Tracer,
     samples: Sequence[Decoded],
     loss_of: Loss,
     others: Sequence[Decoded] = (),
@@ -60,12 +62,16 @@ def validate(
         loss_of: Logits and masks to one loss per image.
         others: Images that are only predicted; their levels follow those of ``samples``.
     """
-    found = [_one(predictor, sample, loss_of) for sample in samples]
+
+    def score(streams: Streams, sample: Decoded) -> tuple[tuple[float, ...], Levels]:
+        return _score(streams, sample, loss_of)
+
+    found = list(abreast(predictor, samples, score))
     rows = np.array([figures for figures, _ in found])  # (N, 5)
     loss, dice, pred, true, _ = rows.mean(axis=0).tolist()
     levels = (
         *(levels for _, levels in found),
-        *(to_levels(predictor.prob(sample.image)) for sample in others),
+        *abreast(predictor, others, lambda streams, s: to_levels(streams.prob(s.image))),
     )
     return Validation(loss, dice, pred, true, float(rows[:, 4].max()), levels)
 
@@ -82,17 +88,17 @@ class Pace:
         """Seconds per pixel; a busy moment of the machine does not change it."""
         return max(median(self.probes), self.validated_px_s)
 
-    def probe(self, predictor: Predictor, samples: Sequence[Decoded]) -> None:
-        """Time one image, as large as those that half of the pixels are in."""
+    def probe(self, predictor: Tracer, samples: Sequence[Decoded]) -> None:
+        """Time images as large as those that half of the pixels are in, one for each core."""
         by_size = sorted(samples, key=lambda s: s.mask.size)
         reached_px = np.cumsum([s.mask.size for s in by_size])
         usual = by_size[int(np.searchsorted(reached_px, reached_px[-1] / 2))]
-        times_s = []
+        times_s, n_images = [], usable_cores()
         for _ in range(2):  # the first call may set up kernels, either may be disturbed
             began = time.perf_counter()
-            predictor.prob(usual.image)
+            list(abreast(predictor, [usual.image] * n_images, Streams.prob))
             times_s.append(time.perf_counter() - began)
-        self.probes.append(min(times_s) / usual.mask.size)
+        self.probes.append(min(times_s) / (n_images * usual.mask.size))
 
     def note(self, seconds: float, samples: Sequence[Decoded]) -> None:
         """Take in how long a validation took, which reads, cleans up and scores, too."""
@@ -121,12 +127,10 @@ def affordable(
     return tuple(samples[i] for i in np.unique(chosen))
 
 
-def _one(
-    predictor: Predictor, sample: Decoded, loss_of: Loss
-) -> tuple[tuple[float, ...], NDArray[np.uint8]]:
-    prob = predictor.prob(sample.image)  # (H, W) float32
+def _score(streams: Streams, sample: Decoded, loss_of: Loss) -> tuple[tuple[float, ...], Levels]:
+    prob = streams.prob(sample.image)  # (H, W) float32
     true = sample.mask.astype(bool)
-    pred = clean(prob, predictor.params)
+    pred = clean(prob, streams.tracer.params)
     logit = torch.logit(torch.from_numpy(prob), eps=1e-6)[None, None]  # (1, 1, H, W)
     truth = torch.from_numpy(sample.mask).float()[None, None]  # (1, 1, H, W)
     loss = float(loss_of(logit, truth).mean())
