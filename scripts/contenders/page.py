@@ -51,15 +51,15 @@ Written by `scripts/benchmark.py` from `reports/benchmark/*.json`; `--write` alo
 """
 
 
-def write_page(results: Results, page: Path, figure: Path) -> None:
-    """Write the page and the figure beside it."""
+def write_page(results: Results, page: Path, figure: Path, training: Path = TRAINING) -> None:
+    """Write the page and the figure beside it; ``training`` holds the other script's figures."""
     figure.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(figure, draw(results))
     place = figure.relative_to(page.parent).as_posix()
     sections = [
         INTRODUCTION.format(threads=_threads(results)),
         f"![validation Dice against time]({place})\n",
-        "## Promises\n\n" + promise_table(promises(results) + training_targets()),
+        "## Promises\n\n" + promise_table(promises(results) + training_targets(training)),
         *(section(results, data) for data in _sets(results)),
         ran_on(results),
         NOTES.read_text(encoding="utf-8") if NOTES.exists() else "",
@@ -67,12 +67,12 @@ def write_page(results: Results, page: Path, figure: Path) -> None:
     write_atomic(page, "\n".join(s for s in sections if s))
 
 
-def training_targets() -> list[Target]:
+def training_targets(report: Path) -> list[Target]:
     """Return the verdicts of ``scripts/benchmark_training.py``, if there are any."""
-    if not TRAINING.exists():
+    if not report.exists():
         return []
-    text = TRAINING.read_text(encoding="utf-8")
-    return [row.target for row in from_json(dict[str, Measured], text, str(TRAINING)).values()]
+    text = report.read_text(encoding="utf-8")
+    return [row.target for row in from_json(dict[str, Measured], text, str(report)).values()]
 
 
 def promise_table(targets: Iterable[Target]) -> str:

@@ -234,8 +234,9 @@ def test_the_page_and_its_figure_come_from_the_files_alone(tmp_path: Path) -> No
 
 
 def test_an_empty_folder_makes_a_page_that_claims_nothing(tmp_path: Path) -> None:
-    write_page(saved(tmp_path), tmp_path / "page.md", tmp_path / "page.png")
-    assert "| yes |" not in (tmp_path / "page.md").read_text(encoding="utf-8")
+    page, figure = tmp_path / "page.md", tmp_path / "page.png"
+    write_page(saved(tmp_path), page, figure, training=tmp_path / "training.json")
+    assert "| yes |" not in page.read_text(encoding="utf-8")
 
 
 # --- the contenders, for seconds
