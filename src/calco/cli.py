@@ -36,6 +36,7 @@ from calco.options import (
     Sets,
     Verbose,
 )
+from calco.sweep_command import sweep
 
 if TYPE_CHECKING:  # heavy modules are imported by the command that needs them
     from calco.config import Config
@@ -52,6 +53,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(sweep)
 
 
 @app.command()

@@ -43,6 +43,7 @@ from calco.records.scores import (
     Scores,
     SubsetSummary,
 )
+from calco.records.sweep import Pruner, Sweep, SweepSpec, SweepTrial, TrialState
 from calco.records.training import (
     STOPPED_BY,
     Epoch,
@@ -84,6 +85,7 @@ __all__ = [
     "Plan",
     "Postprocess",
     "Prediction",
+    "Pruner",
     "Quantiles",
     "Reference",
     "ReliabilityBin",
@@ -98,7 +100,11 @@ __all__ = [
     "Subset",
     "SubsetSummary",
     "Suggestion",
+    "Sweep",
+    "SweepSpec",
+    "SweepTrial",
     "Timing",
+    "TrialState",
     "Turn",
     "Twins",
 ]

@@ -180,6 +180,11 @@ def make_plan(
     )
 
 
+def worthwhile_crops(network: NetworkPlan, fingerprint: Fingerprint) -> tuple[int, ...]:
+    """Return the sides of crops that a plan may choose from, in pixels, ascending."""
+    return _crop_sides(network, fingerprint)
+
+
 def _plan_network(
     config: Config, fingerprint: Fingerprint, family: Family, choices: _Choices
 ) -> NetworkPlan:

@@ -1,0 +1,1 @@
+"""Searching settings: what may be tried, and the study that workers share."""
