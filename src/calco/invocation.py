@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:  # heavy modules are imported by the command that needs them
     from calco.config import Config
     from calco.records import RleDialect
     from calco.runs import RunDir
+
+STARTED = time.monotonic()  # a budget counts from here
 
 
 def share_cores() -> None:

@@ -1,9 +1,8 @@
-"""The command ``calco sweep``; cli.py registers it."""
+"""The command ``calco sweep``."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +11,7 @@ import typer
 from calco.errors import CalcoError, Problem
 from calco.exits import speaking
 from calco.files import without_nan
-from calco.invocation import parse_duration, read_settings, run_folder
+from calco.invocation import STARTED, parse_duration, read_settings, run_folder
 from calco.options import AsJson, ConfigFile, Data, Device, Out, Quiet, Sets, Verbose
 
 if TYPE_CHECKING:  # heavy modules are imported by the command that needs them
@@ -20,8 +19,6 @@ if TYPE_CHECKING:  # heavy modules are imported by the command that needs them
     from calco.searching.folder import SweepDir
     from calco.sweeps import SweepListener
     from calco.terminal import Terminal
-
-STARTED = time.monotonic()  # a budget counts from here
 
 
 def sweep(

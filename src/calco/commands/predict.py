@@ -1,0 +1,57 @@
+"""The command ``calco predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from calco.exits import SOME_FAILED, speaking
+from calco.invocation import dialect_of, existing_run
+from calco.options import AsJson, Device, Quiet, Run, Verbose
+
+
+def predict(
+    run: Run,
+    images: Annotated[list[str], typer.Argument(help="Files, folders or globs.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the masks.")],
+    prob: Annotated[bool, typer.Option(help="Write probabilities too.")] = False,
+    overlay: Annotated[bool, typer.Option(help="Write pictures with contours too.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Write into a folder of other files.")] = False,
+    submission: Annotated[Path | None, typer.Option(help="Kaggle-style CSV to write.")] = None,
+    like: Annotated[Path | None, typer.Option(help="Sample submission to follow.")] = None,
+    dialect: Annotated[str | None, typer.Option(help="RLE preset, e.g. tgs, airbus.")] = None,
+    device: Device = None,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Trace images: masks at their exact size, a manifest, and a submission if asked."""
+    from calco.files import sha256_of, to_json
+    from calco.inference.predictor import Predictor
+    from calco.runs import RunDir
+    from calco.stages.predict import PredictOptions, mask_files, predict_files
+    from calco.stages.submission import write_submission
+
+    with speaking(verbose, quiet) as terminal:
+        chosen = dialect_of(dialect)  # a typo is said before an hour of work
+        predictor = Predictor.from_run(existing_run(run), device or "auto")
+        model = RunDir(run).model_sha256() if run.is_dir() else sha256_of(run)
+        options = PredictOptions(prob, overlay, overwrite, model)
+        done = predict_files(
+            predictor, images, out, options, lambda i, n, _: terminal.step("predict", i, n)
+        )
+        failed = [p for p in done if p.status == "failed"]
+        for item in failed:
+            terminal.say(item.message, "red")
+        terminal.say(f"predicted {len(done) - len(failed)} of {len(done)} images into {out}")
+        if submission:
+            limit = predictor.spec.max_megapixels
+            report = write_submission(mask_files(done, out), submission, chosen, like, limit)
+            counts = f"{report.n_images} images, {report.n_rows} rows"
+            terminal.say(f"submission {submission}: {counts}; {report.note}")
+        if as_json:
+            typer.echo(to_json(done))
+        if failed:
+            raise typer.Exit(SOME_FAILED)

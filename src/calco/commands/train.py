@@ -1,0 +1,120 @@
+"""The commands ``calco train`` and ``calco demo``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from calco.errors import CalcoError, Problem
+from calco.exits import speaking
+from calco.invocation import STARTED, open_run, parse_duration, read_settings, run_folder
+from calco.options import AsJson, Budget, ConfigFile, Data, Device, Out, Quiet, Sets, Verbose
+
+if TYPE_CHECKING:  # heavy modules are imported by the command that needs them
+    from calco.config import Config
+    from calco.pipeline import Listener
+    from calco.runs import RunDir
+    from calco.terminal import Terminal
+
+
+def demo(
+    out: Out = None,
+    budget: Annotated[str, typer.Option(help="Wall-clock time for everything.")] = "2m",
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw a data set and run the whole pipeline on it."""
+    from calco.images.toy import write_toy
+
+    with speaking(verbose, quiet) as terminal:
+        config = read_settings(None, None, budget_s=parse_duration(budget))
+        folder = run_folder(out, "demo")
+        data = folder.path.with_name(folder.path.name + "-data")
+        write_toy(data)
+        _train(data, config, folder, terminal)
+        _finish(folder, terminal, as_json)
+
+
+def train(
+    data: Data,
+    out: Out = None,
+    config: ConfigFile = None,
+    sets: Sets = None,
+    budget: Budget = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Cross-validate; folds predict as one.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Weights, order, augmentation.")] = None,
+    device: Device = None,
+    resume: Annotated[bool, typer.Option(help="Continue the stopped run in -o.")] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Audit, split, plan, fit, tune, test and report."""
+    with speaking(verbose, quiet) as terminal:
+        given: dict[str, object] = {"fit.epochs": epochs, "split.folds": folds}
+        given |= {"seed": seed, "device": device}
+        given["budget_s"] = parse_duration(budget) if budget else None
+        if resume:
+            changed = [k for k, v in given.items() if v is not None] + list(sets or [])
+            folder = _resume(out, [*changed, *([str(config)] if config else [])], terminal)
+        else:
+            settings = read_settings(config, sets, **given)
+            folder = run_folder(out, "run")
+            _train(data, settings, folder, terminal)
+        _finish(folder, terminal, as_json)
+
+
+def _train(data: Path, config: Config, folder: RunDir, terminal: Terminal) -> None:
+    from calco.pipeline import run
+    from calco.training.budget import Clock
+
+    run(data, config, folder, Clock(config.budget_s, STARTED), listener_of(terminal))
+
+
+def _resume(out: Path | None, changed: list[str], terminal: Terminal) -> RunDir:
+    from calco.pipeline import resume
+    from calco.training.budget import Clock
+
+    if out is None or changed:
+        raise CalcoError(
+            Problem(
+                "RESUME",
+                "a run is resumed with the settings it began with",
+                "--resume",
+                got=", ".join(changed) or "no -o",
+                expected="-o RUN and no settings",
+            )
+        )
+    folder = open_run(out)
+    if folder.summary_json.exists():
+        terminal.say(f"{out} is finished already; nothing to resume")
+        return folder
+    resume(folder, Clock(folder.load_config().budget_s, STARTED), listener_of(terminal))
+    return folder
+
+
+def listener_of(terminal: Terminal) -> Listener:
+    """Return what tells a terminal of the records and steps of a pipeline."""
+    from calco.pipeline import Listener
+    from calco.training.progress import Progress, Watch
+
+    def on_step(p: Progress) -> None:
+        note = f"epoch {p.epoch}  loss {p.loss:.3f}"
+        note += f"  best Dice {p.best_dice:.4f}" if p.best_dice == p.best_dice else ""
+        terminal.step("fit", p.fraction, 1.0, note)
+
+    watch = Watch(on_step, terminal.epoch, terminal.problem)
+    return Listener(terminal.record, lambda i, n: terminal.step("audit", i, n), watch)
+
+
+def _finish(folder: RunDir, terminal: Terminal, as_json: bool) -> None:
+    summary = folder.load_summary()
+    terminal.say(f"report    {folder.report_html}")
+    terminal.say(f"next      calco predict {folder.path} IMAGES -o traced/", "dim")
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
