@@ -103,13 +103,13 @@ def rows(setting: Setting, work: Path) -> dict[str, Row]:
             within_budget,
         ),
         "planning": Row(
-            "plan and probe, share of the budget",
+            "fingerprint, probe and plan, share of the budget",
             "≤ 5 %",
             {f"{b:g}s": partial(planning_of, b) for b in sorted({short_s, setting.long_s})},
             small_share,
         ),
         "prediction": Row(
-            "steps made / steps foretold by the probe",
+            "steps made within the budget / steps foretold by probe and plan",
             "within 10 %",
             {"ratio": lambda: prediction(run(setting.long_s))},
             lambda f: (f"{f['ratio']:.3f}", abs(f["ratio"] - 1) <= 0.1),

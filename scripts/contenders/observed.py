@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import segmentation_models_pytorch as smp
 import torch
@@ -41,7 +41,7 @@ class Observed:
     Attributes:
         folder: The run.
         plan: Its plan.
-        planning_s: From the division to the plan: decoding, fingerprint, probe, plan.
+        planning_s: From decoded images to the plan: fingerprint, probe, plan.
     """
 
     folder: RunDir
@@ -58,8 +58,10 @@ def observe(data: Path, budget_s: float, work: Path) -> Observed:
     listener = Listener(on_record=lambda record: heard.append((type(record), time.monotonic())))
     run(data, config, folder, Clock(budget_s), listener)
     planned = [kind for kind, _ in heard].index(Plan)
-    planning_s = heard[planned][1] - heard[planned - 1][1]
-    return Observed(folder, folder.load_plan(), planning_s)
+    prepared_s = heard[planned][1] - heard[planned - 1][1]
+    began = time.monotonic()
+    read_samples(folder.load_split(), folder.scratch)  # as was done in that time, too
+    return Observed(folder, folder.load_plan(), prepared_s - (time.monotonic() - began))
 
 
 def planning(run: Observed, budget_s: float) -> Figures:
@@ -72,14 +74,11 @@ def planning(run: Observed, budget_s: float) -> Figures:
 
 
 def prediction(run: Observed) -> Figures:
-    """Return the steps made over those that the probe's step time lets expect."""
-    plan = run.plan
-    if plan.machine is None:
-        raise RuntimeError("the plan holds no measurement of the machine")
-    fits = [member.load_fit() for member in run.folder.members()]
-    made = sum(fit.history[-1].step for fit in fits)
-    fit_s = sum(fit.seconds - fit.seconds_validating for fit in fits)
-    foretold = fit_s / plan.machine.step_s(plan.network, plan.crop_px, plan.batch)
+    """Return the steps made over those that the plan foretold before the first."""
+    foretold = run.plan.foretold_steps
+    if not foretold:
+        raise RuntimeError("the plan foretells no steps")
+    made = mean(member.load_fit().history[-1].step for member in run.folder.members())
     return {"ratio": round(made / foretold, 4), "made": made, "foretold": round(foretold, 1)}
 
 

@@ -151,11 +151,12 @@ def prepare(split: Split, config: Config, folder: RunDir, clock: Clock) -> Task:
     """
     samples = read_samples(split, folder.scratch)
     train_ids = {sample.id for sample in split.part("train")}
-    fingerprint = take_fingerprint([s for s in samples if s.id in train_ids], split)
+    train_samples = [s for s in samples if s.id in train_ids]
+    fingerprint = take_fingerprint(train_samples, split)
     validation = {sample.id for sample in split.divisions()[0].validation}
     n_px = sum(s.mask.size for s in samples if s.id in validation)
     for family in families(config):
-        machine = measure_machine(fingerprint, config, family)
+        machine = measure_machine(train_samples, fingerprint, config, family)
         if machine:
             clock.reserve_for(machine.predict_px_s * n_px, ratio_of_test(split), split.n_folds)
         fit_s = (clock.fit_left_s - _foretelling_s(split, config)) / split.n_folds

@@ -22,6 +22,7 @@ FIT = (
     "channels_last",
 )
 DERIVED = ("in_channels", "mean", "std")  # follow from the data and the network
+RESTS_ON = ("reasons", "foretold_steps", "fingerprint", "machine")  # why, and no setting
 
 
 def is_plan(tree: Mapping[str, object]) -> bool:
@@ -41,7 +42,7 @@ def settings_of(plan: Mapping[str, object]) -> dict[str, object]:
         >>> settings_of({"network": {"width": 8}, "batch": 4, "reasons": {}})
         {'model': {'width': 8}, 'fit': {'batch': 4}}
     """
-    tree = {k: v for k, v in plan.items() if k not in ("reasons", "fingerprint", "machine")}
+    tree = {k: v for k, v in plan.items() if k not in RESTS_ON}
     network = tree.pop("network")
     settings: dict[str, object] = {"model": network}
     if isinstance(network, Mapping):

@@ -107,13 +107,14 @@ def set_up(
         CalcoError: When a step needs more memory than there is, or there is no such device.
     """
     train_ids = {sample.id for sample in split.divisions()[0].train}
-    fingerprint = take_fingerprint([s for s in samples if s.id in train_ids], split)
+    train_samples = [s for s in samples if s.id in train_ids]
+    fingerprint = take_fingerprint(train_samples, split)
     space, n_trials = wanted
     timed = config.model_copy(update={"budget_s": budget_s})
     searched = _families(space)
     machines: dict[Family, Machine | None] = {}
     for family in searched or families(config):
-        machines[family] = measure_machine(fingerprint, timed, family)
+        machines[family] = measure_machine(train_samples, fingerprint, timed, family)
         machine = machines[family]
         each_s = (budget_s or math.inf) / n_trials
         if not searched and not (machine and is_too_slow(machine, fingerprint, each_s)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,10 +18,17 @@ from calco.stages.plan import (
     CROPS_PX,
     ENOUGH_STEPS,
     FEW_STEPS,
+    OTHER_SHARE,
     families,
     is_too_slow,
     make_plan,
     measure_machine,
+)
+from calco.training.cache import Decoded
+
+SAMPLES = tuple(
+    Decoded(f"s{n}", np.full((40, 40, 3), n, np.uint8), np.eye(40, dtype=np.uint8))
+    for n in range(3)
 )
 
 
@@ -202,7 +210,7 @@ def test_a_network_of_which_hardly_any_steps_fit_gives_way_to_a_cheaper_one() ->
     assert families(load_config(None, ("model.family=unet",))) == ("unet",)
     machine = machine_of(1e-5, plan_for())
     step_s = 16 * 64**2 * 1e-5  # of the smallest crops
-    almost_s, enough_s = (FEW_STEPS * step_s * more / 0.9 for more in (0.9, 1.1))
+    almost_s, enough_s = (FEW_STEPS * step_s * more / (1 - OTHER_SHARE) for more in (0.9, 1.1))
     assert is_too_slow(machine, FINGERPRINT, almost_s)
     assert not is_too_slow(machine, FINGERPRINT, enough_s)
 
@@ -223,17 +231,36 @@ def test_what_was_measured_decides_how_steps_are_made() -> None:
 
 
 def test_without_a_budget_nothing_depends_on_the_clock() -> None:
-    assert measure_machine(FINGERPRINT, load_config()) is None
+    assert measure_machine((), FINGERPRINT, load_config()) is None
     assert plan_for().threads is None
 
 
 def test_the_machine_is_measured_with_what_is_given() -> None:
     tiny = ("model.family=unet", "model.width=4", "model.depth=1", "fit.crop_px=32", "fit.batch=2")
     given = ("fit.precision=fp32", "fit.channels_last=false", "fit.threads=1", "budget_s=20")
-    machine = measure_machine(FINGERPRINT, load_config(None, (*tiny, *given)))
+    machine = measure_machine(SAMPLES, FINGERPRINT, load_config(None, (*tiny, *given)))
     assert machine is not None
     assert machine.cores == usable_cores()
     for timing in machine.timings:
         setup = timing.setup
         assert (setup.crop_px, setup.batch, setup.threads) == (32, 2, 1)
         assert (setup.precision, setup.channels_last) == ("fp32", False)
+
+
+def test_the_steps_that_a_training_will_make_are_foretold() -> None:
+    config, draft = load_config(None, ("budget_s=300", "fit.crop_px=64")), plan_for()
+    plan = make_plan(FINGERPRINT, machine_of(1e-6, draft), config, fit_s=100.0)
+    step_s = 16 * 64**2 * 1e-6
+    assert plan.foretold_steps == pytest.approx((1 - OTHER_SHARE) * 100 / step_s)
+    resized = load_config(None, ("budget_s=300", "fit.resize_px=128"))
+    plan = make_plan(FINGERPRINT, machine_of(1e-6, draft), resized, fit_s=100.0)
+    assert plan.foretold_steps == pytest.approx((1 - OTHER_SHARE) * 100 / (4 * step_s))
+    assert plan_for().foretold_steps is None  # the clock does not end it
+    assert "foretold_steps" not in {name for name, _, _ in plan.settings()}
+
+
+def test_cheap_steps_are_timed_first() -> None:
+    config = load_config(None, ("budget_s=20", "model.family=lean", "model.width=8", "fit.batch=2"))
+    machine = measure_machine(SAMPLES, FINGERPRINT, config)
+    assert machine is not None
+    assert machine.timings[0].setup.crop_px == CROPS_PX[0]

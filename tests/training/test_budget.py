@@ -53,6 +53,15 @@ def test_training_that_ended_late_leaves_no_time_for_mirror_images() -> None:
     assert clock_at(1e6, None).has_time_for_mirrors
 
 
+def test_where_others_want_the_processor_more_time_is_kept() -> None:
+    clock = clock_at(0.0, 100.0)
+    clock.reserve_for(validation_s=1.0, tested_ratio=1.0)
+    idle_s = clock.reserve_s
+    clock.slowdown = 1.5
+    clock.reserve_for(validation_s=1.0, tested_ratio=1.0)
+    assert clock.reserve_s == pytest.approx(idle_s + 0.5 * budget.FIXED_RESERVE_S)
+
+
 def test_folds_are_all_mirrored_and_all_tested_with() -> None:
     clock = clock_at(0.0, 1000.0)
     clock.reserve_for(validation_s=2.0, tested_ratio=5.0, n_folds=5)

@@ -16,8 +16,10 @@ from calco.training.dataset import (
     MIN_STEPS_PER_EPOCH,
     Batch,
     Crops,
+    Cut,
     EpochBatches,
     TrainLoader,
+    crop_feed,
 )
 
 NETWORK = NetworkPlan("unet", 3, (0.0,) * 3, (255.0,) * 3)
@@ -65,6 +67,18 @@ def test_skipping_continues_where_it_stopped() -> None:
     loader = TrainLoader(samples(6), PLAN, seed=3, workers=0)
     whole = digest(loader.batches(2))
     assert digest(loader.batches(2, skip=5)) == whole[5:]
+
+
+def test_timed_steps_get_crops_like_those_of_training() -> None:
+    cut = Cut(PLAN.crop_px, None, PLAN.augment, PLAN.focus)
+    images, masks = next(crop_feed(samples(6), cut, seed=3)(24, 5))
+    assert images.shape == (5, 3, 24, 24)
+    assert masks.shape == (5, 1, 24, 24)
+    crops = Crops(samples(6), replace(PLAN, crop_px=24), seed=3)
+    for visit in range(5):
+        image, mask, _ = crops[1, visit]
+        assert image.equal(images[visit])
+        assert mask.equal(masks[visit])
 
 
 def test_an_epoch_visits_every_sample_equally_often() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Iterator
@@ -18,7 +19,14 @@ from calco.nets.build import build_network
 from calco.records import NetworkPlan, Setup
 from calco.training import steps
 from calco.training.losses import make_loss
-from calco.training.steps import Allowance, Recipe, Rig, nothing_left_behind, time_steps
+from calco.training.steps import (
+    Allowance,
+    Batches,
+    Recipe,
+    Rig,
+    nothing_left_behind,
+    time_steps,
+)
 
 NETWORK = NetworkPlan("unet", 1, (0.0,), (255.0,), width=4, depth=2, dropout=0.5)
 BASE = Setup(NETWORK, crop_px=32, batch=4, threads=1)
@@ -56,6 +64,20 @@ def test_the_loss_sees_what_training_would_give_it(setup: Setup) -> None:
     time_steps(setup, replace(RECIPE, loss=loss), 10.0, n_steps=2)
     shape = (4, 1, 32, 32)
     assert seen == [(shape, shape, [0.0, 1.0])] * 3  # one is left out of the median
+
+
+def test_loading_is_part_of_a_step() -> None:
+    asked = []
+
+    def feed(crop_px: int, batch: int) -> Batches:
+        asked.append((crop_px, batch))
+        for value in itertools.count():
+            asked.append((value, value))
+            images = torch.full((batch, 1, crop_px, crop_px), value % 256).byte()  # (B, C, H, W)
+            yield images, images & 1
+
+    time_steps(BASE, replace(RECIPE, feed=feed), 10.0, n_steps=2)
+    assert asked == [(32, 4), (0, 0), (1, 1), (2, 2)]  # one is left out of the median
 
 
 def test_a_step_does_all_that_training_does() -> None:

@@ -22,7 +22,13 @@ from calco.records import ImageSpec, NetworkPlan, Postprocess
 from calco.training import validate as module
 from calco.training.cache import Decoded
 from calco.training.losses import make_loss
-from calco.training.validate import MIN_IMAGES, Pace, affordable, area_px, validate
+from calco.training.validate import (
+    MIN_IMAGES,
+    Pace,
+    affordable,
+    area_px,
+    validate,
+)
 
 
 class Brightness(nn.Module):
@@ -97,7 +103,8 @@ def test_pace_times_an_image_of_the_size_that_most_pixels_are_in(
                 now_s += 1.0 if len(seen) <= 2 else 0.5  # the first round is slower
             return super().prob(image)
 
-    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now_s))
+    clocks = SimpleNamespace(perf_counter=lambda: now_s, process_time=lambda: now_s)
+    monkeypatch.setattr(module, "time", clocks)
     monkeypatch.setattr(module, "usable_cores", lambda: 2)
     many_small = [sample(f"s{i}", 0, 0, 10) for i in range(20)]  # 2,000 px
     samples = [*many_small, sample("large", 0, 0, 60)]  # 3,600 px
@@ -106,6 +113,27 @@ def test_pace_times_an_image_of_the_size_that_most_pixels_are_in(
     assert seen == [60, 60, 60, 60]
     assert pace.px_s == pytest.approx(0.5 / 3600)
     assert area_px(samples) == 5600
+
+
+@pytest.mark.parametrize(("computed", "slowdown"), [(1.0, 1.0), (0.8, 1.0), (0.4, 2.0)])
+def test_cores_that_others_have_are_missed(
+    monkeypatch: pytest.MonkeyPatch, computed: float, slowdown: float
+) -> None:
+    now_s = 0.0
+
+    class Slow(Identity):
+        def prob(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+            nonlocal now_s
+            now_s += 1.0
+            return super().prob(image)
+
+    # of every second on one core this process computes a share
+    clocks = SimpleNamespace(perf_counter=lambda: now_s, process_time=lambda: computed * now_s)
+    monkeypatch.setattr(module, "time", clocks)
+    monkeypatch.setattr(module, "usable_cores", lambda: 1)
+    pace = Pace()
+    pace.probe(Slow(), [sample("a", 0, 0, 10)])
+    assert pace.slowdown == pytest.approx(slowdown)
 
 
 def test_a_validation_that_took_longer_is_believed() -> None:

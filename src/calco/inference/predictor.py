@@ -23,6 +23,7 @@ from calco.inference.postprocess import clean, to_levels
 from calco.inference.streams import WHOLE_PX, Streams, abreast
 from calco.nets.build import Ensemble
 from calco.nets.checkpoint import ModelCard, load_model
+from calco.nets.folding import fold_norms
 from calco.records import ImageSpec, Postprocess, Sample, SampleIndex
 from calco.runs import RunDir
 
@@ -54,6 +55,20 @@ class Predictor:
         self.params = params
 
     @classmethod
+    def of(
+        cls, network: nn.Module, card: ModelCard, params: Postprocess, device: str | torch.device
+    ) -> Predictor:
+        """Predict with a copy of a network, made as fast as it can be.
+
+        Args:
+            network: Images (B, C, H, W) uint8 to logits (B, 1, H, W); left as it is.
+            card: How images are read and resized.
+            params: From probability to mask.
+            device: ``auto``, ``cpu`` or ``cuda``.
+        """
+        return cls(TorchEngine(fold_norms(network, card.spec.channels), device), card, params)
+
+    @classmethod
     def from_run(cls, run: Path, device: str = "cpu") -> Predictor:
         """Load the best model of a run and the clean-up tuned for it; runs no code from its files.
 
@@ -74,7 +89,7 @@ class Predictor:
             return cls(graph, exported.card, exported.params)
         network, card = load_networks(run)
         folder = RunDir(run if run.is_dir() else run.parent)
-        return cls(TorchEngine(network, device), card, folder.load_postprocess())
+        return cls.of(network, card, folder.load_postprocess(), device)
 
     def with_threads(self, threads: int) -> Predictor:
         """Return the same, for calls from several threads that take so many cores each."""

@@ -39,6 +39,7 @@ class Plan:
         focus: Share of crops that must hold foreground, in [0, 1].
         threads: Of the arithmetic; None leaves torch's choice.
         channels_last: Whether the channels of a pixel lie side by side in memory.
+        foretold_steps: That one training should make; None where the clock does not end it.
         reasons: Why, per setting name.
         fingerprint: What of the data it rests on; None in a plan made by hand.
         machine: What of the machine it rests on; None when nothing was timed.
@@ -62,13 +63,14 @@ class Plan:
     focus: float = 1 / 3
     threads: int | None = None
     channels_last: bool = True
+    foretold_steps: float | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     fingerprint: Fingerprint | None = None
     machine: Machine | None = None
 
     def settings(self) -> list[tuple[str, object, str]]:
         """List (name, value, reason) of every planned setting."""
-        others = ("network", "reasons", "fingerprint", "machine")
+        others = ("network", "foretold_steps", "reasons", "fingerprint", "machine")
         names = [n for n in self.__dataclass_fields__ if n not in others]
         rows = [(f"network.{n}", getattr(self.network, n)) for n in NetworkPlan.__annotations__]
         rows += [(n, getattr(self, n)) for n in names]

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from calco.config import Config
 from calco.errors import CalcoError, Problem, StoppedError
-from calco.inference.engines import TorchEngine
 from calco.inference.predictor import Predictor
 from calco.nets.build import Segmenter, build_network
 from calco.nets.checkpoint import ModelCard, load_state, save_model, save_state
@@ -263,6 +262,8 @@ class Trainer:
     def _probe(self) -> None:
         """Measure prediction, and set aside what comes after training."""
         self.pace.probe(self._predictor(), self.loaders.validation)
+        if self.fabric.device.type == "cpu":  # a process that waits for a GPU computes little
+            self.clock.slowdown = self.pace.slowdown
         self.network.train()
         self._reserve()
         self.probed_at_s = self.clock.elapsed_s
@@ -279,7 +280,7 @@ class Trainer:
         return self.clock.fit_left_s <= 0
 
     def _predictor(self) -> Predictor:
-        return Predictor(TorchEngine(self._kept(), self.fabric.device), self._card(), Postprocess())
+        return Predictor.of(self._kept(), self._card(), Postprocess(), self.fabric.device)
 
     def _kept(self) -> Segmenter:
         """Return the network that is validated and saved."""

@@ -9,12 +9,14 @@ from typing import Any
 
 from calco.config import Config, Family, LossName
 from calco.errors import CalcoError, Problem
-from calco.inference.device import usable_cores
+from calco.inference.device import choose_device, usable_cores
 from calco.nets.encoders import IMAGENET_MEAN, IMAGENET_STD
 from calco.records import Fingerprint, Machine, NetworkPlan, Plan, Setup
+from calco.training.cache import Decoded, evenly
+from calco.training.dataset import Cut, crop_feed
 from calco.training.losses import make_loss
 from calco.training.probe import probe
-from calco.training.steps import Recipe
+from calco.training.steps import Feed, Recipe
 
 BUDGETED_EPOCHS = 100_000  # never reached: the clock ends training first
 UNBUDGETED_STEPS = 3_000  # some twenty minutes of the default network on two cores
@@ -27,7 +29,8 @@ FOCUS = 1 / 3  # nnU-Net's share of crops with foreground
 AUGMENT = 0.5
 PROBE_SHARE = 0.02  # of the budget: with three hundredths, plans were the same
 MAX_PROBE_S = 20.0  # longer tells nothing more
-OTHER_SHARE = 0.1  # of fit's time that is not spent in steps: loading, validation
+OTHER_SHARE = 0.08  # of fit's time that is not spent in steps: validation, rehearsal, probes
+MOST_CROPPED = 64  # images that crops of timed steps are made of
 THIN_DICE = 0.9  # that masks keep at half size; below it, images are enlarged
 COARSE_DICE = {0.25: 0.995, 0.5: 0.98}  # that masks keep at a quarter, by what images shrink to
 LEAST_SEEN_PX = 256  # of a shrunken image's shorter side: smaller ones are cheap as they are
@@ -70,11 +73,15 @@ def families(config: Config) -> tuple[Family, ...]:
 
 
 def measure_machine(
-    fingerprint: Fingerprint, config: Config, family: Family | None = None
+    samples: Sequence[Decoded],
+    fingerprint: Fingerprint,
+    config: Config,
+    family: Family | None = None,
 ) -> Machine | None:
     """Time a few real training steps, counted against the budget.
 
     Args:
+        samples: Decoded training part, of which crops are made.
         fingerprint: Of the training part: how large crops are.
         config: What the user has decided is not tried otherwise.
         family: Of the network; None takes the first of ``families``.
@@ -90,9 +97,12 @@ def measure_machine(
     fit = config.fit
     network = _plan_network(config, fingerprint, family or families(config)[0], _Choices())
     sides = _crop_sides(network, fingerprint)
+    given_crop = fit.resize_px or fit.crop_px
+    on_cpu = choose_device(config.device).type == "cpu"
     base = Setup(
         network=network,
-        crop_px=fit.resize_px or fit.crop_px or _usual(sides, network),
+        # the cheapest steps, so that much can be asked; too small to tell anything of a GPU
+        crop_px=given_crop or (sides[0] if on_cpu else _usual(sides, network)),
         batch=fit.batch or BATCH,
         threads=fit.threads or usable_cores(),
         channels_last=fit.channels_last is not False,
@@ -101,11 +111,24 @@ def measure_machine(
     allowance_s = min(PROBE_SHARE * config.budget_s, MAX_PROBE_S)
     loss = make_loss(config.loss, config.loss.name)
     optimizer, ema = fit.optimizer or "adamw", fit.ema is not False
-    recipe = Recipe(loss, optimizer, ema, fit.clip_norm, config.device)
+    recipe = Recipe(
+        loss, optimizer, ema, fit.clip_norm, config.device, _feed(samples, base.crop_px, config)
+    )
     given = [w for w in ("threads", "channels_last", "precision") if getattr(fit, w) is not None]
-    given_crop = fit.crop_px or fit.resize_px
-    others = [] if given_crop else [replace(base, crop_px=px) for px in (sides[0], sides[-1])]
+    crops_px = () if given_crop else (_usual(sides, network), sides[0], sides[-1])
+    others = [replace(base, crop_px=px) for px in crops_px]
     return probe(base, recipe, allowance_s, others, keep=given)  # type: ignore[arg-type]
+
+
+def _feed(samples: Sequence[Decoded], crop_px: int, config: Config) -> Feed | None:
+    """Return what makes batches in training; None where other processes do."""
+    fit = config.fit
+    if fit.workers:
+        return None
+    focus = _focus(config)[0] if fit.focus is None else fit.focus
+    augment = AUGMENT if fit.augment is None else fit.augment
+    cut = Cut(crop_px, fit.resize_px, augment, focus)
+    return crop_feed(evenly(samples, MOST_CROPPED), cut, config.seed)
 
 
 def is_too_slow(machine: Machine, fingerprint: Fingerprint, fit_s: float) -> bool:
@@ -118,8 +141,7 @@ def is_too_slow(machine: Machine, fingerprint: Fingerprint, fit_s: float) -> boo
     """
     setup = machine.best.setup
     smallest_px = _crop_sides(setup.network, fingerprint)[0]
-    step_s = machine.step_s(setup.network, smallest_px, setup.batch)
-    return fit_s * (1 - OTHER_SHARE) / step_s < FEW_STEPS
+    return _n_steps(machine, setup.network, smallest_px, setup.batch, fit_s) < FEW_STEPS
 
 
 def make_plan(
@@ -147,6 +169,7 @@ def make_plan(
     crop_px = take("crop_px", fit.crop_px, *_crop(fingerprint, machine, network, batch, fit_s))
     choices.reasons["resize_px"] = "given by the user" if fit.resize_px else ORIGINAL
     epochs, why = _epochs(config, fingerprint.n_images, batch)
+    side_px = fit.resize_px or crop_px
     setup = machine.best.setup if machine else None
     measured = "the fastest that was measured" if machine else "without a budget nothing is timed"
     return Plan(
@@ -174,6 +197,7 @@ def make_plan(
         channels_last=take(
             "channels_last", fit.channels_last, setup.channels_last if setup else True, measured
         ),
+        foretold_steps=_n_steps(machine, network, side_px, batch, fit_s) if machine else None,
         reasons={**choices.reasons, "loss": _LOSS_REASONS[config.loss.name]},
         fingerprint=fingerprint,
         machine=machine,
@@ -237,13 +261,20 @@ def _crop(
     sides = _crop_sides(network, fingerprint)
     if machine is None:
         return _usual(sides, network), "usual; with --budget the time decides"
-    n_steps = {px: fit_s * (1 - OTHER_SHARE) / machine.step_s(network, px, batch) for px in sides}
+    n_steps = {px: _n_steps(machine, network, px, batch, fit_s) for px in sides}
     affordable = [px for px in sides if n_steps[px] >= ENOUGH_STEPS]
     if not affordable:
         return sides[0], f"in the time only {n_steps[sides[0]]:.0f} steps fit, with larger fewer"
     crop_px = affordable[-1]
     why = "the largest worth having" if crop_px == sides[-1] else "the largest with enough steps"
     return crop_px, f"{why}: about {n_steps[crop_px]:.0f} fit into the time"
+
+
+def _n_steps(
+    machine: Machine, network: NetworkPlan, crop_px: int, batch: int, fit_s: float
+) -> float:
+    """Foretell how many steps a training of some seconds makes."""
+    return fit_s * (1 - OTHER_SHARE) / machine.step_s(network, crop_px, batch)
 
 
 def _crop_sides(network: NetworkPlan, fingerprint: Fingerprint) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ class Clock:
         mirrors: Whether time is set aside to predict mirror images, too.
         mirrored_s: What that takes, as measured last.
         after_s: Seconds per training that what comes after takes besides predicting.
+        slowdown: How much longer it takes because other programs want the processor, too.
     """
 
     budget_s: float | None = None
@@ -38,6 +39,7 @@ class Clock:
     mirrors: bool = True
     mirrored_s: float = 0.0
     after_s: float = FIXED_RESERVE_S
+    slowdown: float = 1.0
 
     def __post_init__(self) -> None:
         self.reserve_s = 0.0
@@ -86,7 +88,7 @@ class Clock:
         self.mirrored_s = validation_s * MIRRORS * (tested_ratio + n_folds)
         self.mirrors = SAFETY * self.mirrored_s <= MIRROR_SHARE * self.budget_s
         predicted_s = self.mirrored_s if self.mirrors else validation_s * tested_ratio
-        after_s = validation_s + SAFETY * predicted_s + self.after_s * n_folds
+        after_s = validation_s + SAFETY * predicted_s + self.slowdown * self.after_s * n_folds
         self.reserve_s = min(after_s, 0.5 * self.budget_s)
 
     @property
@@ -94,7 +96,8 @@ class Clock:
         """Whether mirror images can be predicted now: training may have ended late."""
         if self.budget_s is None:
             return True
-        return self.mirrors and self.elapsed_s + self.mirrored_s + self.after_s <= self.budget_s
+        after_s = self.slowdown * self.after_s
+        return self.mirrors and self.elapsed_s + self.mirrored_s + after_s <= self.budget_s
 
     def progress(self, began_s: float) -> float:
         """Return the share of training time used, in [0, 1]; 0 without a budget.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -69,6 +69,13 @@ def decode(
         if faults:
             raise CalcoError(*faults)
         return store.samples()
+
+
+def evenly(samples: Sequence[Decoded], most: int) -> list[Decoded]:
+    """Choose samples over the whole range, the first and the last among them."""
+    if len(samples) <= most:
+        return list(samples)
+    return [samples[i] for i in np.linspace(0, len(samples) - 1, most).round().astype(int)]
 
 
 def available_bytes(system: Path = Path("/")) -> int:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from calco.images.augment import augment, generator_for, resized
 from calco.records import ImageSpec, Plan
 from calco.training.cache import Decoded
+from calco.training.steps import Batches, Feed
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Images (B, C, H, W) uint8, masks (B, 1, H, W) uint8 in {0, 1}, sample numbers (B,) int64."""
@@ -21,23 +24,53 @@ FOCUS_POINTS = 256  # candidate centres remembered per image
 MIN_STEPS_PER_EPOCH = 16  # small sets are repeated, so that epochs are not all bookkeeping
 
 
+class CropRule(Protocol):
+    """What of a plan says how training crops are made."""
+
+    @property
+    def crop_px(self) -> int:
+        """Side of the square crops."""
+
+    @property
+    def resize_px(self) -> int | None:
+        """Side to which whole images are resized instead; None crops them."""
+
+    @property
+    def augment(self) -> float:
+        """Strength of augmentation, 0 to 1."""
+
+    @property
+    def focus(self) -> float:
+        """Share of crops that hold foreground for certain."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How crops are made before there is a plan; see ``CropRule``."""
+
+    crop_px: int
+    resize_px: int | None
+    augment: float
+    focus: float
+
+
 class Crops(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
     """Augmented training crops; item (epoch, index) is the same bytes whoever asks, whenever.
 
     Args:
         samples: Decoded training part.
-        plan: Crop or resize side, share of crops on foreground and strength of augmentation.
+        rule: How they are cut out, a plan for example.
         seed: Training seed.
     """
 
-    def __init__(self, samples: Sequence[Decoded], plan: Plan, seed: int) -> None:
+    def __init__(self, samples: Sequence[Decoded], rule: CropRule, seed: int) -> None:
         self.seed = seed
-        self.strength = plan.augment
-        self.focus = plan.focus
-        self.side_px = plan.resize_px or plan.crop_px
+        self.strength = rule.augment
+        self.focus = rule.focus
+        self.side_px = rule.resize_px or rule.crop_px
         self.pairs = [(s.image, s.mask) for s in samples]
-        if plan.resize_px:
-            self.pairs = [resized(image, mask, plan.resize_px) for image, mask in self.pairs]
+        if rule.resize_px:
+            self.pairs = [resized(image, mask, rule.resize_px) for image, mask in self.pairs]
         self.focus_points = [
             _foreground_points(mask, generator_for(seed, 0, i))
             for i, (_, mask) in enumerate(self.pairs)
@@ -62,6 +95,24 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         image, mask = augment(image, mask, self.side_px, self.strength, rng, focus)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # (C, H, W)
         return pixels, torch.from_numpy(mask)[None], index
+
+
+def crop_feed(samples: Sequence[Decoded], cut: Cut, seed: int) -> Feed:
+    """Return batches of real crops without end, for steps that are timed.
+
+    Args:
+        samples: Some of the training part.
+        cut: How crops are made, their side aside.
+        seed: Training seed.
+    """
+
+    def feed(crop_px: int, batch: int) -> Batches:
+        crops = Crops(samples, replace(cut, crop_px=crop_px), seed)
+        for epoch in itertools.count(1):
+            images, masks, _ = default_collate([crops[epoch, visit] for visit in range(batch)])
+            yield images, masks
+
+    return feed
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):

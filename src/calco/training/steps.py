@@ -1,8 +1,9 @@
-"""Time training steps as they are, on random images: forward, backward, update, averaging."""
+"""Time training steps as they are: a batch, forward, backward, update, averaging."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,22 @@ LEARNING_RATE = 1e-5  # small enough for random masks to do no harm in a few ste
 MIB = 2**20
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
+"""Images (B, C, H, W) uint8 and masks (B, 1, H, W) uint8, without end."""
+Feed = Callable[[int, int], Batches]
+"""Side of the crops in pixels and number of them, to batches."""
+
+
+def random_feed(channels: int) -> Feed:
+    """Return batches of noise, the same again and again, that take no time to load."""
+
+    def feed(crop_px: int, batch: int) -> Batches:
+        shape = (batch, channels, crop_px, crop_px)  # (B, C, H, W)
+        own = torch.Generator().manual_seed(0)
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=own)
+        return itertools.repeat((images, (images[:, :1] > 127).to(torch.uint8)))
+
+    return feed
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,7 @@ class Recipe:
         ema: Whether averaged weights are kept.
         clip_norm: Largest gradient norm; 0 does not clip.
         device: ``auto``, ``cpu`` or ``cuda``.
+        feed: Makes the batches, which is part of a step; None takes ``random_feed``.
     """
 
     loss: Loss
@@ -47,6 +65,7 @@ class Recipe:
     ema: bool = True
     clip_norm: float = 1.0
     device: str = "auto"
+    feed: Feed | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +89,7 @@ class Allowance:
 
 
 def time_steps(setup: Setup, recipe: Recipe, allowance_s: float, n_steps: int = N_STEPS) -> Timing:
-    """Time training steps of one setup on random images.
+    """Time training steps of one setup.
 
     Number of threads, random numbers and the networks of the caller are left as they were.
 
@@ -156,10 +175,8 @@ class Rig:
         )
         if self.averaged:
             self.averaged.network.to(self.fabric.device)
-        shape = (setup.batch, self.plan.in_channels, setup.crop_px, setup.crop_px)  # (B, C, H, W)
-        own = torch.Generator().manual_seed(0)
-        self.images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=own)
-        self.masks = (self.images[:, :1] > 127).to(torch.uint8)  # (B, 1, H, W)
+        feed = self.recipe.feed or random_feed(self.plan.in_channels)
+        self.batches = feed(setup.crop_px, setup.batch)
         self.steps = 0
 
     def _timed_step(self) -> float:
@@ -173,7 +190,7 @@ class Rig:
 
     def _step(self) -> None:
         """Make one step with all that training does in it, as ``stages.fit`` does."""
-        images, masks = self.fabric.to_device(self.images), self.fabric.to_device(self.masks)
+        images, masks = (self.fabric.to_device(part) for part in next(self.batches))
         images = images.contiguous(memory_format=self.layout)
         logits = self.network(images)  # (B, 1, H, W)
         loss = self.recipe.loss(logits, masks.float()).mean()

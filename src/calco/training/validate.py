@@ -17,7 +17,7 @@ from calco.inference.device import usable_cores
 from calco.inference.postprocess import clean, to_levels
 from calco.inference.streams import Streams, Tracer, abreast
 from calco.metrics.summary import score_image
-from calco.training.cache import Decoded
+from calco.training.cache import Decoded, evenly
 
 Levels = NDArray[np.uint8]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -45,6 +45,7 @@ class Validation:
 
 
 NOT_VALIDATED = Validation(math.nan, math.nan, math.nan, math.nan, math.nan)
+IDLE_SHARE = 0.8  # of its cores' time that a probe computes on an idle machine
 MIN_IMAGES = 24  # fewer cannot tell one epoch from another
 
 
@@ -81,6 +82,7 @@ class Pace:
 
     def __init__(self) -> None:
         self.probes: deque[float] = deque(maxlen=5)
+        self.wanting: deque[float] = deque(maxlen=5)
         self.validated_px_s = 0.0
 
     @property
@@ -88,16 +90,24 @@ class Pace:
         """Seconds per pixel; a busy moment of the machine does not change it."""
         return max(median(self.probes), self.validated_px_s)
 
+    @property
+    def slowdown(self) -> float:
+        """How much longer work takes on the processor because others want its cores, too."""
+        return max(1.0, IDLE_SHARE * median(self.wanting))
+
     def probe(self, predictor: Tracer, samples: Sequence[Decoded]) -> None:
         """Time images as large as those that half of the pixels are in, one for each core."""
         by_size = sorted(samples, key=lambda s: s.mask.size)
         reached_px = np.cumsum([s.mask.size for s in by_size])
         usual = by_size[int(np.searchsorted(reached_px, reached_px[-1] / 2))]
         times_s, n_images = [], usable_cores()
+        began, cpu_began = time.perf_counter(), time.process_time()
         for _ in range(2):  # the first call may set up kernels, either may be disturbed
-            began = time.perf_counter()
+            began_one = time.perf_counter()
             list(abreast(predictor, [usual.image] * n_images, Streams.prob))
-            times_s.append(time.perf_counter() - began)
+            times_s.append(time.perf_counter() - began_one)
+        spent_s, computed_s = time.perf_counter() - began, time.process_time() - cpu_began
+        self.wanting.append(n_images * spent_s / max(computed_s, 1e-9))
         self.probes.append(min(times_s) / (n_images * usual.mask.size))
 
     def note(self, seconds: float, samples: Sequence[Decoded]) -> None:
@@ -123,8 +133,7 @@ def affordable(
     cost_s = per_px_s * area_px(samples)
     count = len(samples) * min(1.0, allowance_s / cost_s)
     count = min(len(samples), max(MIN_IMAGES, int(count)))
-    chosen = np.linspace(0, len(samples) - 1, count).round().astype(int)
-    return tuple(samples[i] for i in np.unique(chosen))
+    return tuple(evenly(samples, count))
 
 
 def _score(streams: Streams, sample: Decoded, loss_of: Loss) -> tuple[tuple[float, ...], Levels]:
