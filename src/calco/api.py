@@ -9,6 +9,8 @@ from calco.config import Config, validate_config
 from calco.inference.predictor import Predictor
 from calco.pipeline import Listener, run
 from calco.runs import RunDir
+from calco.tracking.choose import require_trackers
+from calco.tracking.listening import tracked
 from calco.training.budget import Clock
 
 
@@ -40,7 +42,9 @@ def train(
         tree["budget_s"] = budget_s
     settings = validate_config(tree)
     folder = RunDir(Path(out))
-    run(Path(data), settings, folder, Clock(settings.budget_s), listener or Listener())
+    require_trackers(settings.track)
+    with tracked(listener or Listener(), settings, folder) as heard:
+        run(Path(data), settings, folder, Clock(settings.budget_s), heard)
     return folder.load_summary()
 
 

@@ -6,20 +6,17 @@ value given here is kept and the rest adapts.
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
+from calco.config_faults import setting_problem, shown
 from calco.errors import CalcoError, Problem
 from calco.replay import is_plan, settings_of
 from calco.strict_yaml import MAX_CHARS, parse_yaml
-
-MAX_SHOWN_CHARS = 80  # of a wrong value, in a message
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -34,6 +31,7 @@ Family = Literal["unet", "encoder_unet", "lean"]
 NormName = Literal["batch", "group", "instance", "none"]
 MIN_SCALE, MAX_SCALE = 0.125, 4.0  # of what the network sees against the image
 Precision = Literal["fp32", "bf16", "fp16"]
+TrackerName = Literal["tensorboard", "wandb", "mlflow"]
 
 
 class Section(BaseModel):
@@ -226,6 +224,29 @@ class EvaluateConfig(Section):
     people who trace the same image would differ by."""
 
 
+class TransferConfig(Section):
+    """What training starts from instead of ImageNet or random weights."""
+
+    source: str | None = None
+    """Run folder, or its best.safetensors, whose network is trained on: ``--from``."""
+
+
+class TrackConfig(Section):
+    """Who is told of a run besides its own folder; nobody unless asked."""
+
+    to: tuple[TrackerName, ...] = ()
+    """Trackers that hear of settings, epochs, pictures and the report: ``--track``."""
+    project: Annotated[str, Field(min_length=1, max_length=100)] = "calco"
+    """Name under which a tracker gathers runs: its project or experiment."""
+    name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """Of the run there; None takes the name of its folder."""
+    wandb_mode: Literal["offline", "online"] | None = None
+    """None takes ``WANDB_MODE`` of the environment, else offline: nothing is sent."""
+    mlflow_uri: str | None = None
+    """Of an MLflow server; None takes ``MLFLOW_TRACKING_URI`` of the environment, else a file in
+    the run folder."""
+
+
 class Config(Section):
     """All settings of a run."""
 
@@ -243,6 +264,8 @@ class Config(Section):
     fit: FitConfig = FitConfig()
     tune: TuneConfig = TuneConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    transfer: TransferConfig = TransferConfig()
+    track: TrackConfig = TrackConfig()
 
 
 def load_config(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Config:
@@ -273,7 +296,9 @@ def validate_config(tree: object, where: str = "settings") -> Config:
         # through JSON: strict types (no "3" for 3, no true for 1), yet lists may fill tuples
         return Config.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
-        raise CalcoError(*(_config_problem(e, where) for e in error.errors())) from None
+        raise CalcoError(
+            *(setting_problem(e, where, known_keys()) for e in error.errors())
+        ) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise CalcoError(
             Problem("CONFIG_TYPE", str(error), where=where, do="use plain YAML values")
@@ -337,7 +362,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
                 "CONFIG_SET",
                 "not an assignment",
                 "--set",
-                got=_shown(override),
+                got=shown(override),
                 expected="section.key=value",
                 do="write it without blanks around the equals sign",
             )
@@ -351,34 +376,9 @@ def _apply(tree: dict[str, Any], override: str) -> None:
                     "CONFIG_SET",
                     f"{section!r} is not a section",
                     "--set",
-                    got=_shown(override),
+                    got=shown(override),
                     expected="one of " + ", ".join(sorted({k.split(".")[0] for k in known_keys()})),
                     do="see docs/reference/config.md",
                 )
             )
     tree[name] = parse_yaml(value, f"--set {key}")
-
-
-def _config_problem(error: ErrorDetails, where: str) -> Problem:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, known_keys(), n=1, cutoff=0.5)
-        # a right name in the wrong section is the commonest slip
-        near = near or [k for k in known_keys() if k.split(".")[-1] == key.split(".")[-1]][:1]
-        hint = f"did you mean {near[0]}?" if near else "see docs/reference/config.md"
-        return Problem("CONFIG_KEY", "unknown setting", where, got=key, do=hint)
-    do = f"correct {key or where}"
-    if error["type"] == "string_type" and isinstance(error["input"], int | float):
-        do += ": write it in quotes"  # a folder named 2024
-    return Problem(
-        "CONFIG_VALUE",
-        f"{key or where}: {error['msg'][:1].lower()}{error['msg'][1:]}",
-        where,
-        got=_shown(error["input"]),
-        do=do,
-    )
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[: MAX_SHOWN_CHARS - 3]}..."

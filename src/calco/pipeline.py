@@ -137,8 +137,8 @@ def resume(folder: RunDir, clock: Clock, listener: Listener) -> Scores:
     config = folder.load_config()
     require_unchanged(folder.load_audit())
     split, plan = folder.load_split(), folder.load_plan()
-    listener.on_record(plan)
     with folder.locked():
+        listener.on_record(plan)
         task = Task(read_samples(split, folder.scratch), split, plan, config)
         return train_and_test(task, folder, clock, listener)
 

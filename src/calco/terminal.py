@@ -28,6 +28,7 @@ from calco.records import (
     SubsetSummary,
 )
 from calco.stages.audit import LINES_PER_KIND, report_lines
+from calco.tracking.tracker import TrackerRun
 from calco.wording import counted
 
 STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -137,6 +138,8 @@ class Terminal:
                 self.say(f"tuned     {record.note}")
             case Scores():
                 self.scores(record)
+            case TrackerRun():
+                self.say(f"tracked   {record.look}", "dim")
 
     def scores(self, scores: Scores) -> None:
         """Print the headline of every subset as a table, a score per row."""

@@ -49,6 +49,10 @@ def train(
     folds: Annotated[int | None, typer.Option(help="Cross-validate; folds predict as one.")] = None,
     seed: Annotated[int | None, typer.Option(help="Weights, order, augmentation.")] = None,
     device: Device = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="tensorboard, wandb or mlflow is told, too; repeatable."),
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Continue the stopped run in -o.")] = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -58,6 +62,7 @@ def train(
     with speaking(verbose, quiet) as terminal:
         given: dict[str, object] = {"fit.epochs": epochs, "split.folds": folds}
         given |= {"seed": seed, "device": device}
+        given["track.to"] = json.dumps(track) if track else None
         given["budget_s"] = parse_duration(budget) if budget else None
         if resume:
             changed = [k for k, v in given.items() if v is not None] + list(sets or [])
@@ -70,14 +75,21 @@ def train(
 
 
 def _train(data: Path, config: Config, folder: RunDir, terminal: Terminal) -> None:
+    from calco.tracking.choose import require_trackers
+
+    require_trackers(config.track)  # before torch is loaded: a typo costs no time
+
     from calco.pipeline import run
+    from calco.tracking.listening import tracked
     from calco.training.budget import Clock
 
-    run(data, config, folder, Clock(config.budget_s, STARTED), listener_of(terminal))
+    with tracked(listener_of(terminal), config, folder) as listener:
+        run(data, config, folder, Clock(config.budget_s, STARTED), listener)
 
 
 def _resume(out: Path | None, changed: list[str], terminal: Terminal) -> RunDir:
     from calco.pipeline import resume
+    from calco.tracking.listening import tracked
     from calco.training.budget import Clock
 
     if out is None or changed:
@@ -94,7 +106,9 @@ def _resume(out: Path | None, changed: list[str], terminal: Terminal) -> RunDir:
     if folder.summary_json.exists():
         terminal.say(f"{out} is finished already; nothing to resume")
         return folder
-    resume(folder, Clock(folder.load_config().budget_s, STARTED), listener_of(terminal))
+    config = folder.load_config()
+    with tracked(listener_of(terminal), config, folder) as listener:
+        resume(folder, Clock(config.budget_s, STARTED), listener)
     return folder
 
 

@@ -1,0 +1,1 @@
+"""Other programs that are told of a run: TensorBoard, Weights & Biases, MLflow; only when asked."""

@@ -1,0 +1,189 @@
+"""Turn what a pipeline tells its listener into what trackers keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from calco.config import Config
+from calco.errors import CalcoError
+from calco.files import write_atomic
+from calco.formats.pictures import trace_scored
+from calco.images.overlays import encode
+from calco.pipeline import Listener
+from calco.records import Epoch, FitResult, ImageScore, Plan, Scores, SubsetSummary
+from calco.runs import RunDir
+from calco.tracking.audience import Audience
+from calco.tracking.tracker import Parameter
+
+FOLDER = "tracking"  # below the run folder: what trackers keep on this machine
+N_OVERLAYS = 4  # of the worst images, and of the best
+
+
+@contextmanager
+def tracked(listener: Listener, config: Config, folder: RunDir) -> Iterator[Listener]:
+    """Let the trackers that the settings name hear of what a listener hears of, too.
+
+    Args:
+        listener: Hears of everything first, and of trackers that fail.
+        config: Says who is told; nobody by default.
+        folder: Of the run; what it holds in the end is handed on.
+
+    Yields:
+        The listener for the pipeline.
+    """
+    if not config.track.to:
+        yield listener
+        return
+    tracking = Tracking(listener, config, folder)
+    finished = False
+    try:
+        watch = replace(listener.watch, on_epoch=tracking.on_epoch)
+        yield replace(listener, on_record=tracking.on_record, watch=watch)
+        finished = True
+    finally:
+        tracking.close(finished=finished)
+
+
+class Tracking:
+    """Follows one run from its plan to its report."""
+
+    def __init__(self, listener: Listener, config: Config, folder: RunDir) -> None:
+        self.listener, self.config, self.folder = listener, config, folder
+        self.audience: Audience | None = None
+        self.n_fits = 0
+        self.last_epoch = 0
+
+    def on_record(self, record: object) -> None:
+        """Begin with the plan, count the trainings, and note the scores."""
+        self.listener.on_record(record)
+        match record:
+            case Plan():
+                self._begin(record)
+            case FitResult():
+                self.n_fits += 1
+            case Scores() if self.audience:
+                values = final_figures(record.summaries)
+                self.audience.tell(lambda t: t.metrics(values, self.last_epoch))
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        """Note an epoch; with folds under the number of its training."""
+        self.listener.watch.on_epoch(epoch)
+        prefix = f"fold{self.n_fits}/" if self.config.split.folds else ""
+        values = {prefix + name: value for name, value in figures_of(epoch).items()}
+        self.last_epoch = epoch.epoch
+        if self.audience:
+            self.audience.tell(lambda t: t.metrics(values, epoch.epoch))
+
+    def close(self, *, finished: bool) -> None:
+        """Hand on curves, pictures and report, whatever of them there is, and end."""
+        if self.audience is None:
+            return
+        for name, path, caption in self._pictures():
+            self.audience.tell(lambda t, n=name, p=path, c=caption: t.picture(n, p, c))  # type: ignore[misc]
+        if self.folder.report_html.exists():
+            self.audience.tell(lambda t: t.artefact(self.folder.report_html))
+        runs = self.audience.runs
+        self.audience.tell(lambda t: t.close(finished=finished))
+        for run in runs:
+            self.listener.on_record(run)
+
+    def _begin(self, plan: Plan) -> None:
+        warn, path = self.listener.watch.on_advice, self.folder.path
+        name = path.resolve().name
+        self.audience = Audience(path / FOLDER, name, self.config.track, warn)
+        values = parameters_of(plan, self.config)
+        self.audience.tell(lambda t: t.parameters(values))
+
+    def _pictures(self) -> Iterator[tuple[str, Path, str]]:
+        """Yield (name, file, caption) of the curves and the overlays."""
+        for member in self.folder.members():
+            if member.curves_png.exists():
+                fold = f" of training {member.path.name}" if member != self.folder else ""
+                yield f"curves/{member.path.name}" if fold else "curves", member.curves_png, fold
+        yield from self._overlays()
+
+    def _overlays(self) -> Iterator[tuple[str, Path, str]]:
+        """Yield the images that the model does worst and best on, traced, of the part tested."""
+        try:
+            index, scores = self.folder.load_audit().index, _shown(self.folder.load_scores())
+        except (CalcoError, OSError):  # stopped before the scores
+            return
+        n = min(N_OVERLAYS, len(scores) // 2)
+        picked = [(f"worst-{i}", score) for i, score in enumerate(scores[:n], 1)]
+        picked += [
+            (f"best-{i}", score) for i, score in enumerate(reversed(scores[len(scores) - n :]), 1)
+        ]
+        folder = self.folder.path / FOLDER / "overlays"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, score in picked:
+            try:
+                picture = trace_scored(index, score, self.folder.path / "predictions")
+            except CalcoError:  # an image was moved since
+                continue
+            path = folder / f"{name}.jpg"
+            write_atomic(path, encode(picture))
+            yield f"overlays/{name}", path, f"{score.id}: Dice {score.dice:.3f}"
+
+
+def parameters_of(plan: Plan, config: Config) -> dict[str, Parameter]:
+    """Return what the run is made with, flat: the plan's settings and the seed.
+
+    Args:
+        plan: Of the run.
+        config: Of the run.
+    """
+    values: dict[str, Parameter] = {"seed": config.seed, "folds": config.split.folds or 1}
+    if plan.fingerprint:
+        values["n_train"] = plan.fingerprint.n_images
+    for name, value, _ in plan.settings():
+        plain = isinstance(value, str | int | float | bool)
+        values[name] = value if plain else str(value)  # type: ignore[assignment]
+    return values
+
+
+def figures_of(epoch: Epoch) -> dict[str, float]:
+    """Return the figures of an epoch that are known, by the names that trackers group.
+
+    Example:
+        >>> nan = float("nan")
+        >>> sorted(figures_of(Epoch(1, 8, 0.5, 0.25, nan, nan, 0.001, 2.0)))
+        ['learning_rate', 'seconds', 'step', 'train/dice', 'train/loss']
+    """
+    values = {
+        "train/loss": epoch.train_loss,
+        "train/dice": epoch.train_dice,
+        "validation/loss": epoch.validation_loss,
+        "validation/dice": epoch.validation_dice,
+        "learning_rate": epoch.learning_rate,
+        "seconds": epoch.seconds,
+        "step": float(epoch.step),
+    }
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def final_figures(summaries: Mapping[str, SubsetSummary]) -> dict[str, float]:
+    """Return every finite figure of the scores: ``test/dice_mean``, ``test/dice_ci95_low`` ...
+
+    Args:
+        summaries: By subset.
+    """
+    values: dict[str, float] = {}
+    for subset, summary in summaries.items():
+        for name, value in asdict(summary).items():
+            match value:
+                case int() | float():
+                    values[f"{subset}/{name}"] = float(value)
+                case (low, high):
+                    values[f"{subset}/{name}_low"] = float(low)
+                    values[f"{subset}/{name}_high"] = float(high)
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _shown(scores: tuple[ImageScore, ...]) -> list[ImageScore]:
+    """Return the scores of the test part, or of validation without one, the worst first."""
+    subset = "test" if any(s.subset == "test" for s in scores) else "validation"
+    return sorted((s for s in scores if s.subset == subset), key=lambda s: s.dice)
