@@ -47,6 +47,7 @@ from calco.stages.plan import families, is_too_slow, make_plan, measure_machine
 from calco.stages.report import write_report
 from calco.stages.samples import index_samples
 from calco.stages.split import split_samples
+from calco.stages.transfer import Source, begin_from, open_source, seen_before, settings_with
 from calco.stages.tune import nested_dice, tune_mirrored, tune_postprocess
 from calco.training.budget import Clock
 from calco.training.cache import Decoded
@@ -102,6 +103,7 @@ def run(data: Path, config: Config, folder: RunDir, clock: Clock, listener: List
     """
     tell = listener.on_record
     folder.require_new()
+    source = open_source(config)  # a wrong one is said before the data are read
     tell(index := index_samples(data, config.data))
     tell(audit := audit_samples(index, config.data, config.audit, listener.on_audit))
     if audit.errors:
@@ -109,11 +111,15 @@ def run(data: Path, config: Config, folder: RunDir, clock: Clock, listener: List
     with folder.locked():
         with _taken_back_on_fault(folder):
             folder.save_config(config)
-            folder.save_manifest(describe_machine(config))
+            folder.save_manifest(describe_machine(config, source))
             folder.save_index(index)
+            split = split_samples(audit, config.split)
+            if source and (seen := seen_before(source, split, audit)):
+                listener.watch.on_advice(seen)
+                audit = replace(audit, problems=(*audit.problems, seen))
             folder.save_audit(audit)
-            tell(split := folder.save_split(split_samples(audit, config.split)))
-            tell((task := prepare(split, config, folder, clock)).plan)
+            tell(folder.save_split(split))
+            tell((task := prepare(split, config, folder, clock, source)).plan)
         return train_and_test(task, folder, clock, listener)
 
 
@@ -143,8 +149,17 @@ def resume(folder: RunDir, clock: Clock, listener: Listener) -> Scores:
         return train_and_test(task, folder, clock, listener)
 
 
-def prepare(split: Split, config: Config, folder: RunDir, clock: Clock) -> Task:
+def prepare(
+    split: Split, config: Config, folder: RunDir, clock: Clock, source: Source | None = None
+) -> Task:
     """Decode what is learnt from, look at it and at the machine, and plan the training.
+
+    Args:
+        split: Of the data.
+        config: All settings.
+        folder: Gets the plan, and the weights to begin with.
+        clock: Started with the command.
+        source: Weights to begin with; None takes the network's usual ones.
 
     Raises:
         CalcoError: When files changed since the audit, or memory is too small.
@@ -155,15 +170,18 @@ def prepare(split: Split, config: Config, folder: RunDir, clock: Clock) -> Task:
     fingerprint = take_fingerprint(train_samples, split)
     validation = {sample.id for sample in split.divisions()[0].validation}
     n_px = sum(s.mask.size for s in samples if s.id in validation)
-    for family in families(config):
-        machine = measure_machine(train_samples, fingerprint, config, family)
+    asked = settings_with(source, config) if source else config
+    for family in families(asked):
+        machine = measure_machine(train_samples, fingerprint, asked, family)
         if machine:
             clock.reserve_for(machine.predict_px_s * n_px, ratio_of_test(split), split.n_folds)
         fit_s = (clock.fit_left_s - _foretelling_s(split, config)) / split.n_folds
         if not (machine and is_too_slow(machine, fingerprint, fit_s)):
             break
-    plan = folder.save_plan(make_plan(fingerprint, machine, config, fit_s))
-    return Task(samples, split, plan, config)
+    plan = make_plan(fingerprint, machine, asked, fit_s)
+    if source:
+        plan = begin_from(source, plan, config, split, folder)
+    return Task(samples, split, folder.save_plan(plan), config)
 
 
 @threads_restored()
@@ -213,12 +231,18 @@ def train(task: Task, folder: RunDir, clock: Clock, listener: Listener) -> list[
         else:
             own.path.mkdir(parents=True, exist_ok=True)
             clock.begin_fold(n_folds - number)
-            loaders = build_loaders(task.samples, task.split, task.plan, task.config, number)
+            loaders = _loaders(task, folder, number)
             watch = replace(listener.watch, on_best=partial(_keep_levels, task, loaders))
             result = fit(loaders, task.plan, task.config, own, clock, watch)
         listener.on_record(result)
         results.append(result)
     return results
+
+
+def _loaders(task: Task, folder: RunDir, number: int = 0) -> Loaders:
+    """Return what one of a run's trainings reads, the weights it begins with among it."""
+    loaders = build_loaders(task.samples, task.split, task.plan, task.config, number)
+    return replace(loaders, start=folder.start if task.plan.start else None)
 
 
 def _keep_levels(task: Task, loaders: Loaders, levels: Mapping[str, NDArray[np.uint8]]) -> None:
@@ -257,7 +281,7 @@ def train_quickly(task: Task, folder: RunDir, allowance_s: float, seed: int) -> 
     """Train for some seconds, score the validation images at threshold 0.5, leave no file."""
     fit_config = task.config.fit.model_copy(update={"preflight": False})
     config = task.config.model_copy(update={"seed": seed, "fit": fit_config})
-    loaders = replace(build_loaders(task.samples, task.split, task.plan, config), tested_ratio=1.0)
+    loaders = replace(_loaders(replace(task, config=config), folder), tested_ratio=1.0)
     plan, clock = replace(task.plan, budget_s=allowance_s), Clock(allowance_s, after_s=0.0)
     with TemporaryDirectory(dir=folder.path) as name:
         fit(loaders, plan, config, RunDir(Path(name)), clock, Watch())
@@ -298,8 +322,9 @@ def validation_maps(
     return folds
 
 
-def describe_machine(config: Config) -> dict[str, object]:
+def describe_machine(config: Config, source: Source | None = None) -> dict[str, object]:
     """Return what a reader needs to reproduce the run; no host or user names."""
+    start = {"start": {"source": source.given, "sha256": source.sha256}} if source else {}
     packages = ("torch", "numpy", "timm", "segmentation-models-pytorch", "opencv-python-headless")
     return {
         "calco": __version__,
@@ -309,6 +334,7 @@ def describe_machine(config: Config) -> dict[str, object]:
         "device": config.device,
         "seed": config.seed,
         "command": _command(),
+        **start,
     }
 
 

@@ -48,6 +48,9 @@ def settings_of(plan: Mapping[str, object]) -> dict[str, object]:
     if isinstance(network, Mapping):
         settings["model"] = {k: v for k, v in network.items() if k not in DERIVED}
     settings["fit"] = {name: tree.pop(name) for name in FIT if name in tree}
+    start = tree.pop("start", None)
+    if isinstance(start, Mapping):  # not the weights themselves: the file must still be there
+        settings["transfer"] = {"source": start.get("source")}
     if "loss" in tree:
         settings["loss"] = {"name": tree.pop("loss")}
     return settings | tree

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ class RunDir:
     def weights(self) -> Path:
         """Best weights and the network's description; their sha256 lies beside them."""
         return self.path / "best.safetensors"
+
+    @property
+    def start(self) -> Path:
+        """Weights that training began with, when they came from another run."""
+        return self.path / "start.safetensors"
 
     @property
     def last(self) -> Path:
@@ -259,16 +264,13 @@ class RunDir:
 
     def load_learning(self) -> LearningCurve | None:
         """Read learning.json; None where it was not measured."""
-        if not self.learning_json.exists():
-            return None
-        return from_json(LearningCurve, self._text("learning.json"), str(self.learning_json))
+        path = self.learning_json
+        return from_json(LearningCurve, self._text(path.name), str(path)) if path.exists() else None
 
     def save_history(self, history: Sequence[Epoch]) -> None:
         """Write history.csv."""
-        names = [f.name for f in fields(Epoch)]
-        write_csv(
-            self.path / "history.csv", names, ([getattr(e, n) for n in names] for e in history)
-        )
+        rows, names = map(astuple, history), [f.name for f in fields(Epoch)]
+        write_csv(self.path / "history.csv", names, rows)
 
     def load_history(self) -> tuple[Epoch, ...]:
         """Read history.csv; empty before the first epoch."""

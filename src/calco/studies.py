@@ -15,6 +15,7 @@ from calco.stages.audit import require_unchanged
 from calco.stages.evaluate import evaluate
 from calco.stages.report import write_report
 from calco.stages.split import split_samples, ungrouped
+from calco.stages.transfer import open_source
 from calco.training.budget import Clock
 
 
@@ -36,7 +37,7 @@ def measure_leak(folder: RunDir, listener: Listener) -> Leak:
     careless = split_samples(ungrouped(audit), config.split)
     own, clock = RunDir(folder.path / "random_split"), Clock(config.budget_s)
     with own.locked():
-        task = prepare(careless, config, own, clock)
+        task = prepare(careless, config, own, clock, open_source(config))
         train(task, own, clock, listener)
         own.save_postprocess(tune(task, own, clock)[1])
     predictor = Predictor.from_run(own.path, config.device)

@@ -174,8 +174,13 @@ def _ask(data: Path, config: Config, options: SweepOptions) -> _Asked:
     """Check what was asked for, before anything is read.
 
     Raises:
-        CalcoError: When trials would have no end, or too little time each.
+        CalcoError: When trials would have no end, or too little time each, or settings are of
+            ``calco train`` alone.
     """
+    given = {"--from": config.transfer.source, "--track": config.track.to}
+    if names := [name for name, value in given.items() if value]:
+        what, do = "a sweep does not do this", "leave it out; train the best settings with it"
+        raise CalcoError(Problem("SWEEP_SETTING", what, "calco sweep", ", ".join(names), do=do))
     config = config.model_copy(update={"budget_s": None})
     space = read_space(options.space, config) if options.space else None
     n_trials, budget_s = count_trials(space, options.n_trials), options.budget_s

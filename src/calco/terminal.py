@@ -178,12 +178,15 @@ class Terminal:
         net = plan.network
         size = f"resized to {plan.resize_px}" if plan.resize_px else f"crops of {plan.crop_px}"
         start = "ImageNet weights" if net.pretrained else "random weights"
+        start = f"weights of {plan.start.source}" if plan.start else start
         name = "lean U-Net" if net.family == "lean" else "U-Net"
         what = net.encoder if net.family == "encoder_unet" else f"width {net.width}"
         self.say(
             f"plan      {name} ({what}, {start}), {size} px, batch {plan.batch}, {plan.loss},"
             f" {plan.optimizer} {plan.learning_rate:g}"
         )
+        if plan.start:
+            self.say(f"start     {plan.start.sentence}; sha256 {plan.start.sha256[:12]}")
         if plan.machine:
             step_s = plan.machine.step_s(net, plan.resize_px or plan.crop_px, plan.batch)
             self.say(

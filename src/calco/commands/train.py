@@ -49,6 +49,9 @@ def train(
     folds: Annotated[int | None, typer.Option(help="Cross-validate; folds predict as one.")] = None,
     seed: Annotated[int | None, typer.Option(help="Weights, order, augmentation.")] = None,
     device: Device = None,
+    source: Annotated[
+        str | None, typer.Option("--from", help="Run whose network is trained on, on these data.")
+    ] = None,
     track: Annotated[
         list[str] | None,
         typer.Option(help="tensorboard, wandb or mlflow is told, too; repeatable."),
@@ -62,6 +65,7 @@ def train(
     with speaking(verbose, quiet) as terminal:
         given: dict[str, object] = {"fit.epochs": epochs, "split.folds": folds}
         given |= {"seed": seed, "device": device}
+        given["transfer.source"] = json.dumps(source) if source else None
         given["track.to"] = json.dumps(track) if track else None
         given["budget_s"] = parse_duration(budget) if budget else None
         if resume:

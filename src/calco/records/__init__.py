@@ -49,6 +49,7 @@ from calco.records.training import (
     Epoch,
     FitResult,
     Plan,
+    Start,
 )
 
 __all__ = [
@@ -97,6 +98,7 @@ __all__ = [
     "Scores",
     "Setup",
     "Split",
+    "Start",
     "Subset",
     "SubsetSummary",
     "Suggestion",

@@ -17,6 +17,30 @@ STOPPED_BY = "stopped by "  # begins the reason of a training that a signal ende
 
 
 @dataclass(frozen=True)
+class Start:
+    """Weights of an earlier training that this one begins with.
+
+    Attributes:
+        source: Run folder or file, as it was given.
+        sha256: Of that weights file.
+        n_reused: Tensors copied as they were.
+        n_adapted: Tensors fitted to another number of channels.
+        n_new: Tensors that begin at random.
+    """
+
+    source: str
+    sha256: str
+    n_reused: int
+    n_adapted: int
+    n_new: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """What was reused, in words."""
+        return f"{self.n_reused} tensors reused, {self.n_adapted} adapted, {self.n_new} new"
+
+
+@dataclass(frozen=True)
 class Plan:
     """The settings training follows, each with its reason.
 
@@ -43,6 +67,7 @@ class Plan:
         reasons: Why, per setting name.
         fingerprint: What of the data it rests on; None in a plan made by hand.
         machine: What of the machine it rests on; None when nothing was timed.
+        start: Weights that training begins with; None takes the network's usual ones.
     """
 
     network: NetworkPlan
@@ -67,14 +92,18 @@ class Plan:
     reasons: Mapping[str, str] = field(default_factory=dict)
     fingerprint: Fingerprint | None = None
     machine: Machine | None = None
+    start: Start | None = None
 
     def settings(self) -> list[tuple[str, object, str]]:
         """List (name, value, reason) of every planned setting."""
-        others = ("network", "foretold_steps", "reasons", "fingerprint", "machine")
+        others = ("network", "foretold_steps", "reasons", "fingerprint", "machine", "start")
         names = [n for n in self.__dataclass_fields__ if n not in others]
         rows = [(f"network.{n}", getattr(self.network, n)) for n in NetworkPlan.__annotations__]
         rows += [(n, getattr(self, n)) for n in names]
-        return [(name, value, self.reasons.get(name, "")) for name, value in rows]
+        told = [(name, value, self.reasons.get(name, "")) for name, value in rows]
+        if self.start:
+            told.append(("start", self.start.source, self.start.sentence))
+        return told
 
     def _repr_html_(self) -> str:
         return html_table(self.settings(), header=("setting", "value", "why"))

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from calco.config import Config
 from calco.errors import CalcoError, Problem, StoppedError
 from calco.inference.predictor import Predictor
-from calco.nets.build import Segmenter, build_network
+from calco.nets.build import Segmenter
 from calco.nets.checkpoint import ModelCard, load_state, save_model, save_state
+from calco.nets.transfer import starting_network
 from calco.records import STOPPED_BY, Epoch, FitResult, Plan, Postprocess
 from calco.runs import RunDir
 from calco.training.budget import Clock
@@ -87,7 +88,8 @@ class Trainer:
         self.fabric = make_fabric(config.device, plan.precision)
         torch.manual_seed(config.seed)  # initial weights and dropout
         self.layout = torch.channels_last if plan.channels_last else torch.contiguous_format
-        self.segmenter = build_network(plan.network).to(memory_format=self.layout)
+        network = starting_network(plan.network, loaders.start)
+        self.segmenter = network.to(memory_format=self.layout)
         self.averaged = AveragedWeights(self.segmenter) if plan.ema else None
         rule, rate, decay = plan.optimizer, plan.learning_rate, plan.weight_decay
         self.network, self.optimizer = self.fabric.setup(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -184,6 +185,7 @@ class Loaders:
         spec: How the images were read.
         tested_ratio: Test pixels that all trainings predict over validation pixels of one.
         n_folds: Trainings on this split.
+        start: Weights to begin with; None takes the network's usual ones.
     """
 
     train: TrainLoader
@@ -191,6 +193,7 @@ class Loaders:
     spec: ImageSpec
     tested_ratio: float
     n_folds: int = 1
+    start: Path | None = None
 
 
 def _foreground_points(mask: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.int32]:
