@@ -93,6 +93,7 @@ def _train(data: Path, config: Config, folder: RunDir, terminal: Terminal) -> No
 
 def _resume(out: Path | None, changed: list[str], terminal: Terminal) -> RunDir:
     from calco.pipeline import resume
+    from calco.tracking.choose import require_trackers
     from calco.tracking.listening import tracked
     from calco.training.budget import Clock
 
@@ -111,6 +112,7 @@ def _resume(out: Path | None, changed: list[str], terminal: Terminal) -> RunDir:
         terminal.say(f"{out} is finished already; nothing to resume")
         return folder
     config = folder.load_config()
+    require_trackers(config.track)
     with tracked(listener_of(terminal), config, folder) as listener:
         resume(folder, Clock(config.budget_s, STARTED), listener)
     return folder
