@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from calco.config import TrackConfig, TrackerName
@@ -35,7 +36,7 @@ class Audience:
         before = _runs_before(path)
         for tracker in dict.fromkeys(config.to):
             place = Place(folder, config.project, config.name or name, before.get(tracker))
-            self._guarded(tracker, self._opening(tracker, place, config))
+            self._guarded(tracker, partial(self._open, tracker, place, config))
         write_atomic(path, to_json(self.runs))
 
     @property
@@ -46,13 +47,10 @@ class Audience:
     def tell(self, say: Callable[[Tracker], None]) -> None:
         """Say something to every tracker that answers."""
         for name, tracker in list(self.trackers.items()):
-            self._guarded(name, lambda tracker=tracker: say(tracker))  # type: ignore[misc]
+            self._guarded(name, partial(say, tracker))
 
-    def _opening(self, name: TrackerName, place: Place, config: TrackConfig) -> Callable[[], None]:
-        def opening() -> None:
-            self.trackers[name] = open_tracker(name, place, config)
-
-        return opening
+    def _open(self, name: TrackerName, place: Place, config: TrackConfig) -> None:
+        self.trackers[name] = open_tracker(name, place, config)
 
     def _guarded(self, name: TrackerName, action: Callable[[], None]) -> None:
         """Do something with a tracker; whatever goes wrong there is no reason to stop training."""

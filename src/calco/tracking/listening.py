@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from calco.config import Config
@@ -17,7 +18,7 @@ from calco.pipeline import Listener
 from calco.records import Epoch, FitResult, ImageScore, Plan, Scores, SubsetSummary
 from calco.runs import RunDir
 from calco.tracking.audience import Audience
-from calco.tracking.tracker import Parameter
+from calco.tracking.tracker import Parameter, Tracker
 
 FOLDER = "tracking"  # below the run folder: what trackers keep on this machine
 N_OVERLAYS = 4  # of the worst images, and of the best
@@ -82,8 +83,8 @@ class Tracking:
         """Hand on curves, pictures and report, whatever of them there is, and end."""
         if self.audience is None:
             return
-        for name, path, caption in self._pictures():
-            self.audience.tell(lambda t, n=name, p=path, c=caption: t.picture(n, p, c))  # type: ignore[misc]
+        for name, path, caption in (*self._curves(), *self._overlays()):
+            self.audience.tell(partial(_show, name, path, caption))
         if self.folder.report_html.exists():
             self.audience.tell(lambda t: t.artefact(self.folder.report_html))
         runs = self.audience.runs
@@ -98,13 +99,12 @@ class Tracking:
         values = parameters_of(plan, self.config)
         self.audience.tell(lambda t: t.parameters(values))
 
-    def _pictures(self) -> Iterator[tuple[str, Path, str]]:
-        """Yield (name, file, caption) of the curves and the overlays."""
+    def _curves(self) -> Iterator[tuple[str, Path, str]]:
+        """Yield (name, file, caption) of the loss and Dice of each training."""
         for member in self.folder.members():
+            fold = "" if member == self.folder else f"/fold{member.path.name}"
             if member.curves_png.exists():
-                fold = f" of training {member.path.name}" if member != self.folder else ""
-                yield f"curves/{member.path.name}" if fold else "curves", member.curves_png, fold
-        yield from self._overlays()
+                yield f"curves{fold}", member.curves_png, "loss and Dice by epoch"
 
     def _overlays(self) -> Iterator[tuple[str, Path, str]]:
         """Yield the images that the model does worst and best on, traced, of the part tested."""
@@ -113,20 +113,17 @@ class Tracking:
         except (CalcoError, OSError):  # stopped before the scores
             return
         n = min(N_OVERLAYS, len(scores) // 2)
-        picked = [(f"worst-{i}", score) for i, score in enumerate(scores[:n], 1)]
-        picked += [
-            (f"best-{i}", score) for i, score in enumerate(reversed(scores[len(scores) - n :]), 1)
-        ]
+        ends = {"worst": scores[:n], "best": scores[::-1][:n]}
         folder = self.folder.path / FOLDER / "overlays"
         folder.mkdir(parents=True, exist_ok=True)
-        for name, score in picked:
+        for end, number, score in ((e, i, s) for e in ends for i, s in enumerate(ends[e], 1)):
             try:
                 picture = trace_scored(index, score, self.folder.path / "predictions")
             except CalcoError:  # an image was moved since
                 continue
-            path = folder / f"{name}.jpg"
+            path = folder / f"{end}-{number}.jpg"
             write_atomic(path, encode(picture))
-            yield f"overlays/{name}", path, f"{score.id}: Dice {score.dice:.3f}"
+            yield f"overlays/{path.stem}", path, f"{score.id}: Dice {score.dice:.3f}"
 
 
 def parameters_of(plan: Plan, config: Config) -> dict[str, Parameter]:
@@ -181,6 +178,10 @@ def final_figures(summaries: Mapping[str, SubsetSummary]) -> dict[str, float]:
                     values[f"{subset}/{name}_low"] = float(low)
                     values[f"{subset}/{name}_high"] = float(high)
     return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _show(name: str, path: Path, caption: str, tracker: Tracker) -> None:
+    tracker.picture(name, path, caption)
 
 
 def _shown(scores: tuple[ImageScore, ...]) -> list[ImageScore]:
