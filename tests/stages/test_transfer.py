@@ -62,28 +62,22 @@ def test_a_given_learning_rate_is_kept(finished_run: Path, discs: Path, tmp_path
     assert plan.start.n_adapted == 1
 
 
-def test_few_images_are_learnt_better_than_from_scratch(
-    finished_run: Path, tiny_config: Config, tmp_path: Path
-) -> None:
-    """Same images, same steps, same rate; five seeds of the weights and the order."""
+def test_few_images_are_learnt_better_than_from_scratch(finished_run: Path, tmp_path: Path) -> None:
+    """Same four images, same steps, same rate and seed; only the weights at the start differ."""
     data = draw_discs(tmp_path / "few", 8, seed=3)
-    once = ("fit.epochs=2", "split.validation=0.5", "split.test=0")
-    wins = []
-    for seed in range(3):
-        dices = []
-        for config in (starting_from(finished_run, *once), load_config(None, (*TINY, *once))):
-            config = config.model_copy(update={"seed": seed})
-            audit = audit_samples(index_samples(data, config.data), config.data, config.audit)
-            split, folder = (
-                split_samples(audit, config.split),
-                RunDir(tmp_path / f"{len(wins)}{len(dices)}"),
-            )
-            folder.path.mkdir()
-            task = prepare(split, config, folder, Clock(), open_source(config))
-            (result,) = train(task, folder, Clock(), Listener())
-            dices.append(max(e.validation_dice for e in result.history))
-        wins.append(dices[0] - dices[1])
-    assert min(wins) > 0.1, wins
+    once = ("fit.epochs=1", "split.validation=0.5", "split.test=0")
+    dices = []
+    for config in (starting_from(finished_run, *once), load_config(None, (*TINY, *once))):
+        audit = audit_samples(index_samples(data, config.data), config.data, config.audit)
+        folder = RunDir(tmp_path / str(len(dices)))
+        folder.path.mkdir()
+        split, source = split_samples(audit, config.split), open_source(config)
+        (result,) = train(
+            prepare(split, config, folder, Clock(), source), folder, Clock(), Listener()
+        )
+        dices.append(result.history[-1].validation_dice)
+    transferred, scratch = dices
+    assert transferred > scratch + 0.1
 
 
 def test_resume_needs_the_source_no_more(

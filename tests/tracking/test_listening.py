@@ -97,7 +97,7 @@ def test_a_stopped_run_goes_on_in_the_same_tracker_run(
     opened: list[Remembering],
     stop_at: Callable[[int, signal.Signals], Watch],
 ) -> None:
-    config, folder = following(tiny_config, "mlflow"), RunDir(tmp_path / "run")
+    config, folder = following(tiny_config, "tensorboard"), RunDir(tmp_path / "run")
     stopping = Listener(watch=stop_at(5, signal.SIGTERM))
     with pytest.raises(StoppedError), tracked(stopping, config, folder) as listener:
         run(discs, config, folder, Clock(), listener)

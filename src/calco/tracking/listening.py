@@ -119,7 +119,7 @@ class Tracking:
         for end, number, score in ((e, i, s) for e in ends for i, s in enumerate(ends[e], 1)):
             try:
                 picture = trace_scored(index, score, self.folder.path / "predictions")
-            except CalcoError:  # an image was moved since
+            except (CalcoError, OSError):  # an image was moved since, or the disk is full
                 continue
             path = folder / f"{end}-{number}.jpg"
             write_atomic(path, encode(picture))
