@@ -102,8 +102,9 @@ def begin_from(source: Source, plan: Plan, config: Config, split: Split, folder:
     carried = carry_over(source.weights, old, network)
     save_model(folder.start, carried.state, ModelCard(network, split.index.spec, resize_px))
     start = Start(source.given, source.sha256, len(carried.reused), len(carried.adapted))
-    networks = {name for name in plan.reasons if name.startswith("network.")}
-    reasons = {**plan.reasons, **dict.fromkeys(networks, "as in the weights it starts from")}
+    taken = [name for name in plan.reasons if name.startswith("network.")]
+    taken += ["resize_px"] if resize_px and not config.fit.resize_px else []
+    reasons = {**plan.reasons, **dict.fromkeys(taken, "as in the weights it starts from")}
     rate = plan.learning_rate
     if config.fit.learning_rate is None:
         rate *= FINER_RATE
