@@ -66,7 +66,7 @@ def test_few_images_are_learnt_better_than_from_scratch(finished_run: Path, tmp_
     """Same four images, same steps, same rate and seed; only the weights at the start differ."""
     data = draw_discs(tmp_path / "few", 8, seed=3)
     once = ("fit.epochs=1", "split.validation=0.5", "split.test=0")
-    dices = []
+    dices: list[float] = []
     for config in (starting_from(finished_run, *once), load_config(None, (*TINY, *once))):
         audit = audit_samples(index_samples(data, config.data), config.data, config.audit)
         folder = RunDir(tmp_path / str(len(dices)))

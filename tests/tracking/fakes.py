@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from calco.tracking.tracker import Parameter, Place, TrackerRun
 
@@ -13,7 +14,7 @@ class Remembering:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.calls: list[tuple[str, object]] = []
+        self.calls: list[tuple[str, Any]] = []
         self.run = TrackerRun("tensorboard", place.run_id or "fresh", "look here")
 
     def parameters(self, values: Mapping[str, Parameter]) -> None:
@@ -32,7 +33,7 @@ class Remembering:
     def close(self, *, finished: bool) -> None:
         self.calls.append(("close", finished))
 
-    def told(self, method: str) -> list[object]:
+    def told(self, method: str) -> list[Any]:
         """What one method was called with."""
         return [what for name, what in self.calls if name == method]
 

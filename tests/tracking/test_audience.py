@@ -39,10 +39,10 @@ def test_one_warning_then_silence(opened: dict[str, Remembering], tmp_path: Path
     assert [(p.where, p.severity) for p in warned] == [("mlflow", "warning")]
     assert "OSError: no room" in str(warned[0])
     for epoch in (1, 2, 3):
-        heard.tell(lambda t, epoch=epoch: t.metrics({"x": 1.0}, epoch))  # type: ignore[misc]
+        heard.tell(lambda t, epoch=epoch: t.metrics({"x": 1.0}, epoch))
     assert [p.where for p in warned] == ["mlflow", "wandb"]
     assert len(opened["wandb"].told("metrics")) == 1
-    assert [what[1] for what in opened["tensorboard"].told("metrics")] == [1, 2, 3]  # type: ignore[index]
+    assert [what[1] for what in opened["tensorboard"].told("metrics")] == [1, 2, 3]
 
 
 def test_a_signal_is_no_failure(opened: dict[str, Remembering], tmp_path: Path) -> None:

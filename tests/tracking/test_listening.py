@@ -63,11 +63,11 @@ def test_a_run_is_told_in_order_and_a_failing_tracker_changes_no_byte(
     assert parameters["network.width"] == 4
     assert parameters["n_train"] == 14
     first, second, final = tracker.told("metrics")
-    assert [first[1], second[1], final[1]] == [1, 2, 2]  # type: ignore[index]
+    assert [first[1], second[1], final[1]] == [1, 2, 2]
     row = folder.load_history()[0]
-    assert first[0]["validation/dice"] == pytest.approx(row.validation_dice, abs=1e-5)  # type: ignore[index]
+    assert first[0]["validation/dice"] == pytest.approx(row.validation_dice, abs=1e-5)
     scored = folder.load_summary()["test"]["dice_mean"]
-    assert final[0]["test/dice_mean"] == pytest.approx(scored)  # type: ignore[index]
+    assert final[0]["test/dice_mean"] == pytest.approx(scored)
     assert tracker.told("picture") == ["curves", "overlays/worst-1", "overlays/best-1"]
     assert tracker.told("artefact") == ["report.html"]
     assert tracker.told("close") == [True]
@@ -86,7 +86,7 @@ def test_folds_keep_their_epochs_apart(
             for epoch in fitted.history:
                 listener.watch.on_epoch(epoch)
             listener.on_record(fitted)
-    told = [(sorted(values)[-1], epoch) for values, epoch in opened[0].told("metrics")]  # type: ignore[misc]
+    told = [(sorted(values)[-1], epoch) for values, epoch in opened[0].told("metrics")]
     assert told == [(f"fold{n}/validation/loss", epoch) for n in (0, 1) for epoch in (1, 2)]
 
 
@@ -107,7 +107,7 @@ def test_a_stopped_run_goes_on_in_the_same_tracker_run(
     assert before.told("close") == [False]
     assert before.told("artefact") == ["report.html"]  # of what there is
     assert (before.place.run_id, after.place.run_id) == (None, "fresh")
-    epochs = [epoch for tracker in opened for _, epoch in tracker.told("metrics")]  # type: ignore[misc]
+    epochs = [epoch for tracker in opened for _, epoch in tracker.told("metrics")]
     assert epochs == [1, 2, 2]  # each once, then the scores
     assert after.told("close") == [True]
 

@@ -125,5 +125,5 @@ def adapt_channels(weight: Tensor, n_old: int, n_new: int) -> Tensor:
     turns = torch.arange(max(n_old, n_new))
     share[turns % n_new, turns % n_old] = 1
     share /= share.sum(dim=0)  # over the new ones: what an old filter gave is all there
-    blocks = weight.unflatten(1, (n_old, -1))  # (O, n_old, B, K, K)
+    blocks = weight.reshape(len(weight), n_old, -1, *weight.shape[2:])  # (O, n_old, B, K, K)
     return torch.einsum("no,fobhw->fnbhw", share, blocks).flatten(1, 2).contiguous()

@@ -27,7 +27,7 @@ class TensorBoard:
 
         self.folder = place.folder / FOLDER
         self.resumed = place.run_id is not None
-        self.writer = SummaryWriter(str(self.folder))  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(self.folder))
         look = f"tensorboard --logdir {shlex.quote(str(self.folder))}"
         self.run = TrackerRun("tensorboard", FOLDER, look)
 
@@ -37,26 +37,28 @@ class TensorBoard:
             return
         from torch.utils.tensorboard.summary import hparams
 
+        events = self.writer.file_writer
+        assert events is not None, "opened with the writer"
         # add_hparams would open a second run below this one
-        for event in hparams(dict(values), {"validation/dice": 0.0}):  # type: ignore[no-untyped-call]
-            self.writer.file_writer.add_summary(event)
+        for event in hparams(dict(values), {"validation/dice": 0.0}):
+            events.add_summary(event)
 
     def metrics(self, values: Mapping[str, float], epoch: int) -> None:
         """Add a point to the curve of each figure."""
         for name, value in values.items():
-            self.writer.add_scalar(name, value, epoch)  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(name, value, epoch)
 
     def picture(self, name: str, path: Path, caption: str) -> None:
         """Add a picture; its caption is written as text of the same name."""
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))  # (H, W, 3) uint8
-        self.writer.add_image(name, pixels, dataformats="HWC")  # type: ignore[no-untyped-call]
-        self.writer.add_text(name, caption)  # type: ignore[no-untyped-call]
+        self.writer.add_image(name, pixels, dataformats="HWC")
+        self.writer.add_text(name, caption)
 
     def artefact(self, path: Path) -> None:
         """Name the file: TensorBoard keeps none."""
-        self.writer.add_text("files", path.name)  # type: ignore[no-untyped-call]
+        self.writer.add_text("files", path.name)
 
     def close(self, *, finished: bool) -> None:
         """Write what is buffered; TensorBoard has no word for runs that failed."""
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()
