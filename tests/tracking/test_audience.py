@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, Remembering]:
     return made
 
 
+def tell_epoch(epoch: int, tracker: Tracker) -> None:
+    tracker.metrics({"x": 1.0}, epoch)
+
+
 def test_one_warning_then_silence(opened: dict[str, Remembering], tmp_path: Path) -> None:
     warned: list[Problem] = []
     config = TrackConfig(to=("mlflow", "wandb", "tensorboard"))
@@ -39,7 +44,7 @@ def test_one_warning_then_silence(opened: dict[str, Remembering], tmp_path: Path
     assert [(p.where, p.severity) for p in warned] == [("mlflow", "warning")]
     assert "OSError: no room" in str(warned[0])
     for epoch in (1, 2, 3):
-        heard.tell(lambda t, epoch=epoch: t.metrics({"x": 1.0}, epoch))
+        heard.tell(partial(tell_epoch, epoch))
     assert [p.where for p in warned] == ["mlflow", "wandb"]
     assert len(opened["wandb"].told("metrics")) == 1
     assert [what[1] for what in opened["tensorboard"].told("metrics")] == [1, 2, 3]

@@ -33,12 +33,11 @@ class TensorBoard:
 
     def parameters(self, values: Mapping[str, Parameter]) -> None:
         """Write the parameters once: a second set would be a second row of the table."""
-        if self.resumed:
+        events = self.writer.file_writer
+        if self.resumed or events is None:  # None once it is closed
             return
         from torch.utils.tensorboard.summary import hparams
 
-        events = self.writer.file_writer
-        assert events is not None, "opened with the writer"
         # add_hparams would open a second run below this one
         for event in hparams(dict(values), {"validation/dice": 0.0}):
             events.add_summary(event)
