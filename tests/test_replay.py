@@ -57,7 +57,7 @@ def test_every_planned_setting_becomes_a_given_one(plan_yaml: Path) -> None:
 
 def test_no_planned_setting_is_forgotten() -> None:
     planned = {f.name for f in dataclasses.fields(Plan)}
-    elsewhere = {"network", "loss", "budget_s", "reasons", "fingerprint", "machine"}
+    elsewhere = {"network", "loss", "budget_s", "reasons", "fingerprint", "machine", "start"}
     assert planned - elsewhere == set(FIT)
     assert set(FIT) <= set(FitConfig.model_fields)
     network = {f.name for f in dataclasses.fields(NetworkPlan)}
