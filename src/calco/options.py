@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,3 +19,8 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Every reason and epoch.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Result as JSON on standard output.")]
+Annotation = Literal["coco", "labelme", "geojson"]
+Objects = Annotated[
+    Literal["components", "watershed"],
+    typer.Option(help="How objects are told apart: connected parts, or cut where they touch, too."),
+]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from calco.config import DataConfig
 from calco.formats.rle import encode, encode_objects, parse_runs
 from calco.formats.rle_guess import Guess, ImageRuns, guess_dialect
+from calco.images.objects import split_objects
 from calco.records import RleDialect
 
 ORDERS: tuple[Literal["column", "row"], ...] = ("column", "row")
@@ -122,7 +123,9 @@ def test_settings_are_taken_without_question() -> None:
 
 def test_objects_in_rows_of_their_own_are_no_relative_starts() -> None:
     mask = blobs((40, 64), 3)
-    rows = tuple(parse_runs(text, RleDialect()) for text in encode_objects(mask, RleDialect()))
+    rows = tuple(
+        parse_runs(text, RleDialect()) for text in encode_objects(split_objects(mask), RleDialect())
+    )
     found = guess([ImageRuns(Path("a.png"), (40, 64), rows)])
     assert not found.dialect.relative
 

@@ -268,7 +268,7 @@ def test_a_wrong_encoder_leaves_no_file(
 
 
 def test_objects_that_overlap_are_no_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submission, "encode_objects", lambda mask, rule: ["1 1 5 2", "5 1"])
+    monkeypatch.setattr(submission, "encode_objects", lambda labels, rule: ["1 1 5 2", "5 1"])
     masks = masks_in(tmp_path, a=TWO)
     with pytest.raises(CalcoError, match="SUBMISSION_MISMATCH"):
         write_submission(masks, tmp_path / "s.csv", dialect("dsb2018"))

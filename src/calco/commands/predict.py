@@ -9,7 +9,7 @@ import typer
 
 from calco.exits import SOME_FAILED, speaking
 from calco.invocation import dialect_of, existing_run
-from calco.options import AsJson, Device, Quiet, Run, Verbose
+from calco.options import Annotation, AsJson, Device, Objects, Quiet, Run, Verbose
 
 
 def predict(
@@ -22,15 +22,21 @@ def predict(
     submission: Annotated[Path | None, typer.Option(help="Kaggle-style CSV to write.")] = None,
     like: Annotated[Path | None, typer.Option(help="Sample submission to follow.")] = None,
     dialect: Annotated[str | None, typer.Option(help="RLE preset, e.g. tgs, airbus.")] = None,
+    as_formats: Annotated[
+        list[Annotation] | None,
+        typer.Option("--as", help="Write objects for other programs too; repeatable."),
+    ] = None,
+    objects: Objects = "components",
     device: Device = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Trace images: masks at their exact size, a manifest, and a submission if asked."""
+    """Trace images: masks at their exact size, a manifest, and other formats if asked."""
     from calco.files import sha256_of, to_json
     from calco.inference.predictor import Predictor
     from calco.runs import RunDir
+    from calco.stages.annotations import write_annotations
     from calco.stages.predict import PredictOptions, mask_files, predict_files
     from calco.stages.submission import write_submission
 
@@ -48,9 +54,15 @@ def predict(
         terminal.say(f"predicted {len(done) - len(failed)} of {len(done)} images into {out}")
         if submission:
             limit = predictor.spec.max_megapixels
-            report = write_submission(mask_files(done, out), submission, chosen, like, limit)
+            files = mask_files(done, out)
+            report = write_submission(files, submission, chosen, like, limit, objects)
             counts = f"{report.n_images} images, {report.n_rows} rows"
             terminal.say(f"submission {submission}: {counts}; {report.note}")
+        if as_formats:
+            sources = {p.id: (out / f"{p.id}.png", p.source) for p in done if p.status == "done"}
+            limit = predictor.spec.max_megapixels
+            written = write_annotations(sources, out, as_formats, objects, limit)
+            terminal.say(f"annotations: {len(written)} files, {', '.join(as_formats)}")
         if as_json:
             typer.echo(to_json(done))
         if failed:

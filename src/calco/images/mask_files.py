@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from calco.errors import CalcoError, Problem
 from calco.images.decode import read_stored
 from calco.images.files import IMAGE_SUFFIXES, check_megapixels, first_bytes
+from calco.images.io import read_pixels
 from calco.images.stored import require_finite
 from calco.records.data import MaskCode
 
@@ -89,6 +90,31 @@ def read_mask_file(path: Path, code: MaskCode, max_megapixels: float = 100) -> N
     """
     mask = _by_code(read_mask_pixels(path, max_megapixels), code, path)
     return ~mask if code.invert else mask
+
+
+def read_predicted(path: Path, max_megapixels: float = 100) -> NDArray[np.bool_]:
+    """Read a mask that calco predicted, uint8 {0, 255}.
+
+    Returns:
+        (H, W) bool.
+
+    Raises:
+        CalcoError: ``MASK_VALUES`` for any other values, and what reading the file raises.
+    """
+    pixels = read_pixels(path, max_megapixels=max_megapixels).pixels  # (H, W) uint8
+    mask = np.asarray(pixels == 255)
+    if pixels.ndim != 2 or not (mask | (pixels == 0)).all():
+        raise CalcoError(
+            Problem(
+                "MASK_VALUES",
+                "not a predicted mask",
+                str(path),
+                got=f"shape {pixels.shape}, values {np.unique(pixels)[:5].tolist()}",
+                expected="one channel of 0 and 255",
+                do="write masks with calco predict",
+            )
+        )
+    return mask
 
 
 def show_color(packed: int) -> str:

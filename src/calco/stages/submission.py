@@ -19,7 +19,9 @@ from calco.formats.rle import decode, encode, encode_objects
 from calco.formats.roles import nfc
 from calco.formats.tables import long_cells
 from calco.formats.template import MAX_CELL_CHARS, Template, read_template, template_dialect
-from calco.images.io import IMAGE_SUFFIXES, read_pixels
+from calco.images.io import IMAGE_SUFFIXES
+from calco.images.mask_files import read_predicted
+from calco.images.objects import Method, split_objects
 from calco.records import RleDialect
 from calco.wording import name_some
 
@@ -62,6 +64,7 @@ class _Table:
     rle_column: int
     dialect: RleDialect
     max_megapixels: float
+    method: Method = "components"
 
 
 def write_submission(
@@ -70,6 +73,7 @@ def write_submission(
     dialect: RleDialect | None = None,
     like: Path | None = None,
     max_megapixels: float = 100.0,
+    method: Method = "components",
 ) -> SubmissionReport:
     """Write masks as run-length rows, read the file back and compare before naming it.
 
@@ -80,6 +84,7 @@ def write_submission(
             usual rule.
         like: Sample submission that gives columns, ids and row order.
         max_megapixels: Largest mask decoded.
+        method: How objects are told apart, where each has a row of its own.
 
     Raises:
         CalcoError: When ids and template do not match exactly, a mask is not {0, 255}, or the
@@ -88,7 +93,7 @@ def write_submission(
     if not masks:
         raise CalcoError(Problem("SUBMISSION_EMPTY", "there are no masks to submit", do="predict"))
     table, note = _plan_table(masks, dialect, like)
-    table = replace(table, max_megapixels=max_megapixels)
+    table = replace(table, max_megapixels=max_megapixels, method=method)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(out) as file:
@@ -190,23 +195,6 @@ def _refuse_formulas(masks: Mapping[str, Path]) -> None:
         )
 
 
-def _read_mask(path: Path, max_megapixels: float) -> NDArray[np.bool_]:
-    pixels = read_pixels(path, max_megapixels=max_megapixels).pixels  # (H, W) uint8
-    mask = np.asarray(pixels == 255)
-    if pixels.ndim != 2 or not (mask | (pixels == 0)).all():
-        raise CalcoError(
-            Problem(
-                "MASK_VALUES",
-                "not a predicted mask",
-                str(path),
-                got=f"shape {pixels.shape}, values {np.unique(pixels)[:5].tolist()}",
-                expected="one channel of 0 and 255",
-                do="write masks with calco predict",
-            )
-        )
-    return mask
-
-
 def _write_table(file: BinaryIO, table: _Table) -> tuple[list[int], int]:
     """Write all lines; return how many each mask took, and the number of empty masks."""
     lines_per_mask, n_empty = [], 0
@@ -214,17 +202,17 @@ def _write_table(file: BinaryIO, table: _Table) -> tuple[list[int], int]:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(table.header)
         for row in table.rows:
-            mask = _read_mask(row.mask, table.max_megapixels)
+            mask = read_predicted(row.mask, table.max_megapixels)
             n_empty += not mask.any()
-            cells = _encoded(mask, table.dialect)
+            cells = _encoded(mask, table.dialect, table.method)
             lines_per_mask.append(len(cells))
             writer.writerows(_with_cell(row.cells, table.rle_column, cell) for cell in cells)
     return lines_per_mask, n_empty
 
 
-def _encoded(mask: NDArray[np.bool_], dialect: RleDialect) -> list[str]:
+def _encoded(mask: NDArray[np.bool_], dialect: RleDialect, method: Method) -> list[str]:
     if dialect.per_object and mask.any():
-        return encode_objects(mask, dialect)
+        return encode_objects(split_objects(mask, method), dialect)
     return [encode(mask, dialect)]
 
 
@@ -242,7 +230,7 @@ def _verify_table(file: BinaryIO, table: _Table, lines_per_mask: Sequence[int], 
         reader = csv.reader(text)
         same = tuple(next(reader, ())) == table.header
         for row, n_lines in zip(table.rows, lines_per_mask, strict=True):
-            true = _read_mask(row.mask, table.max_megapixels)
+            true = read_predicted(row.mask, table.max_megapixels)
             n_objects = np.zeros(true.shape, np.uint16)  # (H, W) objects covering each pixel
             for _ in range(n_lines):
                 cells = tuple(next(reader, ()))
