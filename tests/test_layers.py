@@ -55,7 +55,7 @@ LAYER = {
 # parts of one layer that may know each other: what is on disk is made of images, and training
 # validates as inference predicts
 SIDEWAYS = {("formats", "images"), ("training", "inference")}
-SERVING = ("predict", "submission", "suggest", "export")
+SERVING = ("predict", "submission", "annotations", "suggest", "export")
 TORCH_FREE = (
     "errors",
     "wording",
@@ -76,6 +76,8 @@ TORCH_FREE_STAGES = (
     "split",
     "learning_curve",
     "submission",
+    "annotations",
+    "rle_table",
     "sweep",
     "sweep_page",
 )

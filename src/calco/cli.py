@@ -10,6 +10,7 @@ from calco.commands.evaluate import evaluate
 from calco.commands.export import export
 from calco.commands.predict import predict
 from calco.commands.report import report
+from calco.commands.rle import rle
 from calco.commands.suggest import suggest
 from calco.commands.sweep import sweep
 from calco.commands.train import demo, train
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 for command in (demo, audit, train, sweep, evaluate, predict, export, report, suggest):
     app.command()(command)
+app.add_typer(rle, name="rle")
 
 
 @app.command()

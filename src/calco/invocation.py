@@ -49,6 +49,23 @@ def parse_duration(text: str) -> float:
     return 3600 * hours + 60 * minutes + seconds
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """Return (height, width) of ``768x512``.
+
+    Raises:
+        CalcoError: On anything else.
+
+    Example:
+        >>> parse_size("768x512")
+        (768, 512)
+    """
+    match = re.fullmatch(r"([1-9]\d{0,6})\s*[xX]\s*([1-9]\d{0,6})", text.strip())
+    if not match:
+        what = "not a size"
+        raise CalcoError(Problem("SIZE", what, "--size", repr(text), "height x width, 768x512"))
+    return int(match[1]), int(match[2])
+
+
 def read_settings(path: Path | None, sets: list[str] | None, **given: object) -> Config:
     """Read a file of settings and what was typed besides; None was not given.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,7 +20,16 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Every reason and epoch.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Result as JSON on standard output.")]
-Annotation = Literal["coco", "labelme", "geojson"]
+
+
+class Annotation(StrEnum):
+    """Formats of other programs; an enumeration, because Typer takes no list of literals."""
+
+    coco = "coco"
+    labelme = "labelme"
+    geojson = "geojson"
+
+
 Objects = Annotated[
     Literal["components", "watershed"],
     typer.Option(help="How objects are told apart: connected parts, or cut where they touch, too."),

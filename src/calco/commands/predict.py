@@ -61,8 +61,9 @@ def predict(
         if as_formats:
             sources = {p.id: (out / f"{p.id}.png", p.source) for p in done if p.status == "done"}
             limit = predictor.spec.max_megapixels
-            written = write_annotations(sources, out, as_formats, objects, limit)
-            terminal.say(f"annotations: {len(written)} files, {', '.join(as_formats)}")
+            formats = [f.value for f in as_formats]
+            written = write_annotations(sources, out, formats, objects, limit)
+            terminal.say(f"objects for {', '.join(formats)}: {len(written)} files in {out}")
         if as_json:
             typer.echo(to_json(done))
         if failed:

@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -18,7 +18,6 @@ from calco.formats.rle import Runs, object_spans
 from calco.images.objects import Labels
 from calco.images.outlines import Polygon, fill, trace
 
-Format: TypeAlias = Literal["coco", "labelme", "geojson"]
 Tree: TypeAlias = dict[str, Any]
 Box: TypeAlias = tuple[slice, slice]  # rows and columns
 LABEL = "foreground"

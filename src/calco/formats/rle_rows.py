@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from typing import TypeAlias
@@ -46,6 +46,7 @@ class RowBook:
         sizes: (height, width) of those images.
         faulty: Images with a row that cannot be used; they have no mask.
         problems: One per faulty row, one per kind of oddity.
+        size_of: Tells the (height, width) of an image.
     """
 
     where: str
@@ -54,6 +55,7 @@ class RowBook:
     sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
     faulty: set[Path] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+    size_of: Callable[[Path], tuple[int, int]] = header_size
 
     def image_runs(self) -> list[ImageRuns]:
         """Return the sound images with any foreground, in the order of the table."""
@@ -102,18 +104,26 @@ class RowBook:
         self.problems.append(Problem(code, what, self.where, got, do=do, severity="warning"))
 
 
-def assign_rows(table: Table, columns: tuple[int, int], names: ImageNames) -> RowBook:
+def assign_rows(
+    table: Table,
+    columns: tuple[int, int],
+    names: ImageNames,
+    size_of: Callable[[Path], tuple[int, int]] = header_size,
+) -> RowBook:
     """Give each row to its image and read its runs.
 
     Args:
         table: All of it.
         columns: Positions of the ids and of the runs.
         names: The images that an id may mean.
+        size_of: Tells the (height, width) of an image.
     """
     id_column, rle_column = columns
     texts = [row.cells[rle_column].strip() for row in table.rows]
     header = table.header[id_column], table.header[rle_column]
-    book = RowBook(table.where, RleDialect(empty=empty_token(texts), columns=header))
+    book = RowBook(
+        table.where, RleDialect(empty=empty_token(texts), columns=header), size_of=size_of
+    )
     strangers: list[str] = []
     unclear: list[str] = []
     for row, text in zip(table.rows, texts, strict=True):
@@ -161,7 +171,7 @@ def _add(book: RowBook, image: Path, text: str, line: int) -> None:
     if image not in book.by_image:
         book.by_image[image] = []
         try:
-            book.sizes[image] = header_size(image)
+            book.sizes[image] = book.size_of(image)
         except CalcoError as error:
             book.fault(image, error)
     try:

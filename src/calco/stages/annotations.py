@@ -12,7 +12,7 @@ import numpy as np
 from calco.errors import CalcoError, Problem
 from calco.files import atomic_file
 from calco.formats import annotations as kinds
-from calco.formats.annotations import AnnotatedImage, Format, Tree
+from calco.formats.annotations import AnnotatedImage, Tree
 from calco.images.mask_files import read_predicted
 from calco.images.objects import Labels, Method, split_objects
 
@@ -22,7 +22,7 @@ COCO_FILE = "annotations.coco.json"
 def write_annotations(
     masks: Mapping[str, tuple[Path, Path]],
     out: Path,
-    formats: Sequence[Format],
+    formats: Sequence[str],
     method: Method = "components",
     max_megapixels: float = 100.0,
 ) -> list[Path]:
@@ -34,7 +34,7 @@ def write_annotations(
     Args:
         masks: Mask file, uint8 {0, 255}, and image file of each id; read one at a time.
         out: Folder to write into.
-        formats: Which; each once.
+        formats: Of ``coco``, ``labelme`` and ``geojson``.
         method: How objects are told apart.
         max_megapixels: Largest mask decoded.
 
