@@ -9,8 +9,9 @@ from types import MappingProxyType
 from calco.errors import CalcoError, Problem
 from calco.records import RleDialect
 
-# Each rule is quoted from the competition's evaluation page; where page and published masks
-# disagree, the masks decide, because they are what the score is computed from.
+# What stands in quotation marks is from the competition's evaluation page. Where page and
+# published masks disagree, the masks decide, because they are what the score is computed from.
+# From memory, since their pages could not be read again: Carvana, DSB 2018 and Severstal.
 PRESETS: Mapping[str, RleDialect] = MappingProxyType(
     {
         # "top to bottom, then left to right: 1 is pixel (1,1), 2 is pixel (2,1)"; ships of one
@@ -24,7 +25,8 @@ PRESETS: Mapping[str, RleDialect] = MappingProxyType(
         "contrails": RleDialect(empty="-", columns=("record_id", "encoded_pixels")),
         # "one-indexed and numbered from top to bottom, then left to right"; one row per nucleus
         "dsb2018": RleDialect(per_object=True, columns=("ImageId", "EncodedPixels")),
-        # "top to bottom, then left to right", all glomeruli of an image in one mask (2020/21)
+        # "top to bottom, then left to right"; "the masks for all objects in an image are joined"
+        # (2020/21); the page shows the columns img,pixels, but its files have id,predicted
         "hubmap": RleDialect(columns=("id", "predicted")),
         # "top to bottom, then left to right"; ids are <file>_<class>, one row for each
         "severstal": RleDialect(columns=("ImageId_ClassId", "EncodedPixels")),

@@ -13,6 +13,7 @@ import numpy as np
 from calco.config import DataConfig
 from calco.errors import CalcoError, Problem
 from calco.files import write_atomic
+from calco.formats.dialects import PRESETS
 from calco.formats.inputs import find_images
 from calco.formats.reading import some_of
 from calco.formats.rle import decode_rows
@@ -64,7 +65,7 @@ def decode_table(
         do = "choose a new or an empty folder"
         raise CalcoError(Problem("OUT_NOT_EMPTY", "masks are written apart", str(out), do=do))
     rows = read_table(table, str(table))
-    columns = column_of(rows, ID_COLUMNS, "ids"), column_of(rows, RLE_COLUMNS, "runs")
+    columns = _columns(rows, dialect)
     names, targets, size_of = _frames(rows, columns[0], frame)
     book = assign_rows(rows, columns, names, size_of)
     found, note, doubts = _dialect(book, dialect, frame, config)
@@ -81,6 +82,14 @@ def decode_table(
         png = cv2.imencode(".png", pixels.astype(np.uint8) * np.uint8(255))[1]
         write_atomic(target, png.tobytes())
     return DecodeReport(len(book.by_image), n_empty, found, note, tuple(problems))
+
+
+def _columns(table: Table, dialect: RleDialect | None) -> tuple[int, int]:
+    """Find the columns of ids and runs, by a competition's names or the usual ones."""
+    for rule in [dialect] if dialect else PRESETS.values():
+        if set(rule.columns) <= set(table.header):
+            return table.header.index(rule.columns[0]), table.header.index(rule.columns[1])
+    return column_of(table, ID_COLUMNS, "ids"), column_of(table, RLE_COLUMNS, "runs")
 
 
 def _frames(
