@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -147,6 +148,23 @@ def test_a_bad_image_fails_alone(finished_run: Path, discs: Path, tmp_path: Path
     assert code == 3
     assert "broken.png" in output
     assert len(list((tmp_path / "out").glob("*.png"))) == 20
+
+
+def test_objects_are_written_for_other_programs(
+    finished_run: Path, discs: Path, tmp_path: Path
+) -> None:
+    image, out = discs / "images" / "disc00.png", tmp_path / "out"
+    formats = ("--as", "coco", "--as", "geojson", "--objects", "watershed")
+    for _ in range(2):  # again over its own files, too
+        code, output = calco("predict", finished_run, image, "-o", out, *formats)
+        assert code == 0
+        assert "objects for coco, geojson: 2 files" in output
+    tree = json.loads((out / "annotations.coco.json").read_text())
+    assert [i["file_name"] for i in tree["images"]] == [os.path.relpath(image, out)]
+    assert (out / "geojson" / "disc00.geojson").exists()
+    code, output = calco("predict", finished_run, image, "-o", out, "--as", "cocoa")
+    assert code == 2
+    assert "labelme" in output
 
 
 def test_results_are_numbered_when_no_folder_is_given(

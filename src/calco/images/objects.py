@@ -77,7 +77,7 @@ def _watershed(mask: NDArray[np.bool_]) -> Labels:
 
 def _climb(
     heights: NDArray[np.float32], pixels: NDArray[np.int64], index: NDArray[np.int32], width: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
     """Return the basin of each pixel, from 0, and the pixel that is the peak of each basin.
 
     Of neighbours that are as high, the last counts as higher, so that plateaus have one peak.
@@ -99,7 +99,7 @@ def _climb(
 
 def _passes(
     heights: NDArray[np.float32],
-    basins: NDArray[np.int64],
+    basins: NDArray[np.intp],
     pixels: NDArray[np.int64],
     index: NDArray[np.int32],
     width: int,

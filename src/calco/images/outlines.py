@@ -109,8 +109,11 @@ def _parted(ring: Ring) -> list[Ring]:
     """Part a ring that passes a corner twice there, so that none touches itself."""
     if len(np.unique(ring, axis=0)) == len(ring):
         return [ring]
-    parts, way, seen = [], [], {}
-    for corner in map(tuple, ring.tolist()):
+    parts: list[Ring] = []
+    way: list[tuple[int, int]] = []
+    seen: dict[tuple[int, int], int] = {}
+    for x, y in ring.tolist():
+        corner = x, y
         if corner in seen:
             begin = seen[corner]
             parts.append(np.array(way[begin:], np.int64))
