@@ -11,6 +11,7 @@ from calco.formats.listing import list_data
 from calco.formats.reading import Reading
 from calco.formats.rle import decode_rows, encode, encode_objects
 from calco.formats.rle_csv import explain_tables, find_tables, read_rle
+from calco.images.objects import split_objects
 from calco.records import RleDialect, RleMask
 
 SIZE = (12, 20)
@@ -36,7 +37,7 @@ def data_set(
     (root / "images").mkdir()
     for n in range(count):
         cv2.imwrite(str(root / f"images/{n:04}.png"), np.zeros(SIZE, np.uint8))
-        objects = encode_objects(truth(n), dialect) if dialect.per_object else []
+        objects = encode_objects(split_objects(truth(n)), dialect) if dialect.per_object else []
         lines += [f"{n:04}{suffix},{cell}" for cell in objects or [encode(truth(n), dialect)]]
     (root / "train.csv").write_text("\n".join(lines) + "\n")
     return root

@@ -52,15 +52,13 @@ def test_a_wrong_outline_leaves_no_file(
         return np.roll(labels, 1, axis=1)
 
     wrong = kinds.AnnotatedImage("a", shifted(np.asarray(MASK > 0, np.int32)))
-    faulty = {
-        "coco": ("coco_image", lambda *_: ({}, kinds_coco(wrong, 1, 1)[1])),
-        "labelme": ("labelme_file", lambda _: kinds_labelme(wrong)),
-        "geojson": ("geojson_file", lambda _: kinds_geojson(wrong)),
+    trees = {
+        "coco_image": kinds.coco_image(wrong, 1, 1),
+        "labelme_file": kinds.labelme_file(wrong),
+        "geojson_file": kinds.geojson_file(wrong),
     }
-    name, function = faulty[kind]
-    kinds_coco, kinds_labelme = kinds.coco_image, kinds.labelme_file
-    kinds_geojson = kinds.geojson_file
-    monkeypatch.setattr(kinds, name, function)
+    for name, tree in trees.items():
+        monkeypatch.setattr(kinds, name, lambda *_, tree=tree: tree)
     out = tmp_path / "out"
     with pytest.raises(CalcoError, match="ANNOTATION_MISMATCH"):
         write_annotations(one_mask(tmp_path), out, [kind])

@@ -71,7 +71,7 @@ def decode(
             what = "a preset has its own order and base: leave out --dialect, or --order and --base"
             raise CalcoError(Problem("USAGE", what, "calco rle decode"))
         given = {"data.rle_order": order, "data.rle_base": base}
-        sets = [f"{key}={value}" for key, value in given.items() if value is not None]
+        sets = tuple(f"{key}={value}" for key, value in given.items() if value is not None)
         frame = parse_size(size) if size else images or Path()
         report = decode_table(table, out, frame, dialect_of(dialect), load_config(None, sets).data)
         for problem in report.problems:

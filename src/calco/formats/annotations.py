@@ -169,11 +169,12 @@ UNREADABLE = (ValueError, KeyError, TypeError, IndexError, binascii.Error, cv2.e
 
 def _traced(labels: Labels) -> list[tuple[list[Polygon], Box]]:
     """Trace each object; return its polygons and its box."""
-    found = []
-    for number, box in enumerate(find_objects(labels), 1):
-        offset = (box[1].start, box[0].start)
-        polygons = trace(labels[box] == number)
-        found.append(([tuple(ring + offset for ring in rings) for rings in polygons], box))
+    found: list[tuple[list[Polygon], Box]] = []
+    for number, (rows, cols) in enumerate(find_objects(labels), 1):
+        offset = (cols.start, rows.start)
+        polygons = trace(labels[rows, cols] == number)
+        moved = [tuple(ring + offset for ring in rings) for rings in polygons]
+        found.append((moved, (rows, cols)))
     return found
 
 

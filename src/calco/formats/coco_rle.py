@@ -55,7 +55,8 @@ def compress_spans(spans: Runs, n_pixels: int) -> str:
         chars.append(((char | np.where(more, _MORE, 0)) + _FIRST).astype(np.uint8))
         keep.append(going)
         going = going & more
-    return np.stack(chars, axis=1)[np.stack(keep, axis=1)].tobytes().decode()
+    text: bytes = np.stack(chars, axis=1)[np.stack(keep, axis=1)].tobytes()
+    return text.decode()
 
 
 def decompress(counts: str, size: tuple[int, int], where: str = "") -> NDArray[np.bool_]:
@@ -102,7 +103,8 @@ def _numbers(counts: str, where: str) -> NDArray[np.int64]:
     at = np.arange(len(chars)) - np.repeat(starts, ends - starts + 1)  # place within its number
     values = np.add.reduceat((chars & _BITS) << (5 * at), starts)
     negative = (chars[ends] & _SIGN) != 0
-    return values - (negative.astype(np.int64) << (5 * (ends - starts + 1)))
+    numbers: NDArray[np.int64] = values - (negative.astype(np.int64) << (5 * (ends - starts + 1)))
+    return numbers
 
 
 def _lengths(numbers: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -259,13 +259,13 @@ def _write(spans: Runs, dialect: RleDialect) -> str:
 def _write_numbers(numbers: Pixels) -> str:
     """Write whole numbers from 0 with a blank between: in half the time of a join."""
     width = len(str(int(numbers.max())))
-    left = numbers.astype(np.uint32 if width < 10 else np.uint64)
-    ten = left.dtype.type(10)
+    # half the bytes are twice as fast
+    left: NDArray[np.uint32 | np.uint64] = numbers.astype(np.uint32 if width < 10 else np.uint64)
     digits = np.full((len(left), width + 1), ord(" "), np.uint8)  # a number and its blank a line
     keep = np.ones(digits.shape, bool)
     for place in range(width - 1, -1, -1):
-        left, above = left // ten, left
-        digits[:, place] = above - left * ten + ord("0")
+        left, above = left // 10, left
+        digits[:, place] = above - left * 10 + ord("0")
         if place:
             keep[:, place - 1] = left > 0
     return digits[keep][:-1].tobytes().decode()
