@@ -46,6 +46,35 @@ def test_the_empty_mask_has_the_competitions_token(name: str) -> None:
     assert encode(np.zeros((2, 3), bool), dialect(name)) == EMPTY.get(name, "")
 
 
+PER_OBJECT = {"airbus", "dsb2018"}
+HEADERS = {
+    "airbus": "ImageId,EncodedPixels",
+    "carvana": "img,rle_mask",
+    "contrails": "record_id,encoded_pixels",
+    "dsb2018": "ImageId,EncodedPixels",
+    "hubmap": "id,predicted",
+    "severstal": "ImageId_ClassId,EncodedPixels",
+    "siim": "ImageId,EncodedPixels",
+    "tgs": "id,rle_mask",
+    "uwmadison": "id,predicted",
+    "vesuvius": "Id,Predicted",
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_rows_and_columns_are_the_competitions(name: str) -> None:
+    assert dialect(name).per_object == (name in PER_OBJECT)
+    assert ",".join(dialect(name).columns) == HEADERS[name]
+
+
+def test_airbus_reads_a_published_ship_as_neighbouring_columns() -> None:
+    # the first runs of a row of train_ship_segmentations.csv: 768 apart, the height of the image
+    mask = decode("264661 17 265429 33 266197 33 266965 33", (768, 768), dialect("airbus"))
+    rows, columns = np.nonzero(mask)
+    assert sorted(set(columns.tolist())) == [344, 345, 346, 347]
+    assert rows.max() - rows.min() + 1 == 33
+
+
 def test_siim_reads_the_published_example_as_one_growing_blob() -> None:
     # the first runs of a published row: about 1024 apart, the height of the image
     cell = "387620 23 996 33 986 43 977 51 968 58 962 65"
