@@ -25,7 +25,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     csv = tmp_path / "t.csv"
     code, output = calco("rle", "encode", tmp_path / "m", "-o", csv, "--dialect", "severstal")
     assert (code, csv.read_text()) == (0, "ImageId_ClassId,EncodedPixels\na,10 2 14 2 18 2\n")
-    assert "1 masks, 0 of them empty, 1 rows" in output
+    assert "1 mask, 0 empty, 1 row;" in output
     out = tmp_path / "o"
     code, _ = calco("rle", "decode", csv, "--size", "4x6", "--dialect", "severstal", "-o", out)
     back = cv2.imread(str(out / "a.png"), cv2.IMREAD_UNCHANGED)

@@ -11,6 +11,7 @@ from calco.errors import CalcoError, Problem
 from calco.exits import speaking
 from calco.invocation import dialect_of, parse_size
 from calco.options import Objects, Quiet, Verbose
+from calco.wording import counted
 
 rle = typer.Typer(
     help="From masks to a table of run lengths and back.",
@@ -39,8 +40,8 @@ def encode(
         chosen = dialect_of(dialect)
         files = {image.id: image.source for image in find_images(masks)}
         report = write_submission(files, out, chosen, like, max_megapixels, objects)
-        counts = f"{report.n_images} masks, {report.n_empty} of them empty, {report.n_rows} rows"
-        terminal.say(f"{out}: {counts}; {report.note}")
+        counts = f"{counted(report.n_images, 'mask')}, {report.n_empty} empty"
+        terminal.say(f"{out}: {counts}, {counted(report.n_rows, 'row')}; {report.note}")
 
 
 @rle.command()
@@ -76,4 +77,6 @@ def decode(
         report = decode_table(table, out, frame, dialect_of(dialect), load_config(None, sets).data)
         for problem in report.problems:
             terminal.problem(problem)
-        terminal.say(f"{report.n_masks} masks into {out}, {report.n_empty} empty; {report.note}")
+        terminal.say(
+            f"{counted(report.n_masks, 'mask')} into {out}, {report.n_empty} empty; {report.note}"
+        )
