@@ -96,6 +96,14 @@ def page(result: dict[str, Any]) -> str:
     worst = max(sum(own.values()) for own in result["seconds"].values()) / sum(peers.values())
     told = "met" if worst <= LIMIT else "missed"
     lines += ["", f"The aim, both ways within {LIMIT} times, is {told}: {worst:.2f} at most."]
+    slow = [
+        f"{way} of {name} takes {own[way] / peers[way]:.2f}"
+        for name, own in result["seconds"].items()
+        for way in ("encode", "decode")
+        if own[way] > LIMIT * peers[way]
+    ]
+    if slow:
+        lines[-1] += f" One way alone it is missed: {', '.join(slow)}."
     return "\n".join(lines) + "\n"
 
 
