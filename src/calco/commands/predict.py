@@ -27,6 +27,9 @@ def predict(
         typer.Option("--as", help="Write objects for other programs too; repeatable."),
     ] = None,
     objects: Objects = "components",
+    engine: Annotated[
+        str, typer.Option(help="auto, torch, onnx or openvino; auto times those installed.")
+    ] = "auto",
     device: Device = None,
     verbose: Verbose = False,
     quiet: Quiet = False,
@@ -34,7 +37,8 @@ def predict(
 ) -> None:
     """Trace images: masks at their exact size, a manifest, and other formats if asked."""
     from calco.files import sha256_of, to_json
-    from calco.inference.predictor import Predictor
+    from calco.formats.inputs import find_images
+    from calco.inference.choice import engine_name, open_predictor
     from calco.runs import RunDir
     from calco.stages.annotations import write_annotations
     from calco.stages.predict import PredictOptions, mask_files, predict_files
@@ -42,7 +46,14 @@ def predict(
 
     with speaking(verbose, quiet) as terminal:
         chosen = dialect_of(dialect)  # a typo is said before an hour of work
-        predictor = Predictor.from_run(existing_run(run), device or "auto")
+        wanted = engine_name(engine)
+
+        def sources() -> list[Path]:
+            return [image.source for image in find_images(images, skip=out)]
+
+        predictor = open_predictor(
+            existing_run(run), device or "auto", wanted, sources, terminal.say
+        )
         model = RunDir(run).model_sha256() if run.is_dir() else sha256_of(run)
         options = PredictOptions(prob, overlay, overwrite, model)
         done = predict_files(

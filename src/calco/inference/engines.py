@@ -1,9 +1,12 @@
-"""What runs a network: torch or onnxruntime, with the same logits to within rounding."""
+"""What runs a network, with the same logits to within rounding: torch, onnxruntime, and OpenVINO.
+
+OpenVINO has a module of its own, ``openvino_engine``.
+"""
 
 from __future__ import annotations
 
 import copy
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +15,8 @@ from torch import nn
 
 from calco.errors import CalcoError, Problem
 from calco.inference.device import choose_device
+
+EngineName = Literal["torch", "onnx", "openvino"]
 
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]
@@ -98,12 +103,13 @@ class OnnxEngine:
             raise CalcoError(
                 Problem(
                     "ENGINE_MISSING",
-                    "exported models need onnxruntime",
+                    "this engine needs onnxruntime",
                     "onnxruntime",
                     got="not installed",
                     do="pip install 'calco[export]'",
                 )
             ) from None
+        onnxruntime.disable_telemetry_events()  # its builds for Windows tell of their use
         self._graph = graph  # for sessions with other threads
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
