@@ -196,6 +196,23 @@ BAD = {
         ["predict", "{run}", "{discs}", "-o", "{tmp}/o", "--dialect", "tsg"],
         "tgs",
     ),
+    "an unknown engine": (
+        ["predict", "{run}", "{discs}", "-o", "{tmp}/o", "--engine", "onx"],
+        "auto, torch, onnx, openvino",
+    ),
+    "a model of no known ending": (["export", "{run}", "-o", "{tmp}/model.bin"], "model.onnx"),
+    "a format with another's ending": (
+        ["export", "{run}", "-o", "{tmp}/model.onnx", "--format", "openvino"],
+        "name it model.xml",
+    ),
+    "an unknown format": (
+        ["export", "{run}", "-o", "{tmp}/model.onnx", "--format", "tflite"],
+        "onnx, openvino, torch",
+    ),
+    "8-bit numbers for another engine": (
+        ["export", "{run}", "-o", "{tmp}/model.onnx", "--int8"],
+        "name it model.xml",
+    ),
     "evaluate with nothing": (["evaluate"], "--pred and --truth"),
     "an unknown part": (["evaluate", "{run}", "--subset", "tset"], "train | validation | test"),
 }

@@ -12,6 +12,7 @@ from calco.errors import CalcoError, Problem
 
 if TYPE_CHECKING:  # heavy modules are imported by the command that needs them
     from calco.config import Config
+    from calco.inference.exported import Format
     from calco.records import RleDialect
     from calco.runs import RunDir
 
@@ -95,15 +96,28 @@ def require_report_name(out: Path | None) -> None:
         )
 
 
-def require_model_name(out: Path) -> None:
-    """Refuse to begin an export whose file could not be recognised, or would replace a folder.
+def model_format(out: Path, wanted: str | None, *, int8: bool = False) -> Format:
+    """Return the format of a model file, by its ending when none is wanted.
 
     Raises:
-        CalcoError: When the name is wrong.
+        CalcoError: When there is no such format, the file's name does not say it or is that of a
+            folder, or the format has no 8-bit numbers.
     """
-    if out.suffix.lower() != ".onnx" or out.is_dir():
-        what, do = "an exported model is one ONNX file", "name it model.onnx"
-        raise CalcoError(Problem("OUT_NAME", what, str(out), out.suffix, ".onnx", do))
+    from calco.inference.exported import ENDINGS
+
+    found = ENDINGS.get(out.suffix.lower())
+    known = {name: ending for ending, name in ENDINGS.items()}
+    if wanted is not None and wanted not in known:
+        what, do = "no such format", "choose one of " + ", ".join(known)
+        raise CalcoError(Problem("FORMAT", what, "--format", wanted, do=do))
+    if found is None or out.is_dir() or wanted not in (None, found):
+        what, endings = "a model's name ends as its format wants", ", ".join(ENDINGS)
+        do = f"name it model{known.get(wanted or 'onnx')}"
+        raise CalcoError(Problem("OUT_NAME", what, str(out), out.suffix, endings, do))
+    if int8 and found != "openvino":
+        what, do = "8-bit numbers are written for OpenVINO alone", "name it model.xml"
+        raise CalcoError(Problem("FORMAT", what, "--int8", found, "openvino", do))
+    return found
 
 
 def run_folder(out: Path | None, stem: str) -> RunDir:

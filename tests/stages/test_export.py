@@ -14,34 +14,20 @@ import torch
 from PIL import Image
 
 from calco.errors import CalcoError
-from calco.files import sha256_of
-from calco.inference.engines import Images, Logits, OnnxEngine
-from calco.inference.predictor import Predictor
+from calco.files import read_csv, sha256_of
+from calco.inference.engines import OnnxEngine
+from calco.inference.postprocess import clean
+from calco.inference.predictor import Predictor, predict_maps
+from calco.metrics.summary import score_image
 from calco.nets.build import build_network
 from calco.nets.checkpoint import ModelCard, save_model
 from calco.nets.graph import to_onnx
 from calco.records import ImageSpec, NetworkPlan, Postprocess
 from calco.runs import RunDir
 from calco.stages import export as module
-from calco.stages.export import compare, export_onnx
+from calco.stages.export import ExportOptions, export_run
 
 PLAN = NetworkPlan("unet", 3, (120.0,) * 3, (60.0,) * 3, width=4, depth=2)
-
-
-class Fixed:
-    """An engine that answers the first channel as logits, moved by some error."""
-
-    name = "fixed"
-
-    def __init__(self, error: float = 0.0) -> None:
-        self.error = error
-
-    def with_threads(self, threads: int) -> Fixed:
-        return self
-
-    def logits(self, images: Images) -> Logits:
-        logits = (images[..., 0].astype(np.float32) - 128) / 100 + self.error
-        return logits.astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +61,7 @@ def pictures(tmp_path: Path) -> Path:
 
 def test_the_file_predicts_as_the_run_does(run: RunDir, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "model.onnx"
-    certificate = export_onnx(run, out, [pictures])
+    certificate = export_run(run, out, ExportOptions(images=[pictures]))
     loaded, original = Predictor.from_run(out), Predictor.from_run(run.path)
     assert loaded.params == original.params
     assert loaded.card == original.card
@@ -92,11 +78,87 @@ def test_the_file_predicts_as_the_run_does(run: RunDir, pictures: Path, tmp_path
     assert written["weights_sha256"] == sha256_of(run.weights)
 
 
+def test_a_pair_for_openvino_predicts_as_the_run_does(
+    run: RunDir, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model.xml"
+    certificate = export_run(run, out, ExportOptions("openvino", [pictures]))
+    names = {"model.xml", "model.bin", "model.xml.parity.json"}
+    assert {path.name for path in tmp_path.glob("model.*")} == names
+    assert certificate.file_sha256 == sha256_of(out)
+    loaded, original = Predictor.from_run(out), Predictor.from_run(run.path)
+    assert (loaded.params, loaded.card) == (original.params, original.card)
+    for picture in pictures.iterdir():
+        np.testing.assert_array_equal(loaded.predict(picture), original.predict(picture))
+    # halves of two exports do not match, though every size does
+    weights = bytearray((tmp_path / "model.bin").read_bytes())
+    weights[100] ^= 1
+    (tmp_path / "model.bin").write_bytes(weights)
+    with pytest.raises(CalcoError, match=r"MODEL_CARD.*another model beside"):
+        Predictor.from_run(out)
+    (tmp_path / "model.bin").unlink()
+    with pytest.raises(CalcoError, match=r"MODEL_READ.*model\.bin"):
+        Predictor.from_run(out)
+
+
+def test_a_torch_program_is_written_but_never_loaded(
+    run: RunDir, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model.pt2"
+    certificate = export_run(run, out, ExportOptions("torch", [pictures]))
+    assert (certificate.parity.n_images, certificate.parity.n_unlike) == (3, 0)
+    extra = {"calco": ""}
+    program = torch.export.load(out, extra_files=extra).module()
+    assert json.loads(extra["calco"])["weights_sha256"] == run.model_sha256()
+    wanted = Predictor.from_run(run.path).engine
+    for size in ((1, 1), (7, 40), (2, 64)):
+        image = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
+        found = program(torch.from_numpy(image)).detach().numpy()
+        np.testing.assert_allclose(found, wanted.logits(image), atol=1e-4)
+    with pytest.raises(CalcoError, match="MODEL_UNSAFE"):
+        Predictor.from_run(out)
+
+
+def test_whole_numbers_say_what_they_cost(finished_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.xml"
+    options = ExportOptions("openvino", int8=True, max_drop=1.0)
+    int8 = export_run(RunDir(finished_run), out, options).int8
+    assert int8 is not None
+    split = RunDir(finished_run).load_split()
+    assert int8.n_calibration == len(split.part("train"))
+    assert int8.n_scored == len(split.part("validation"))
+    scores = [
+        float(row["dice"])
+        for row in read_csv(finished_run / "scores.csv")
+        if row["subset"] == "validation"
+    ]
+    assert int8.dice_before == pytest.approx(np.mean(scores), abs=1e-4)
+    assert int8.speed_ratio > 0
+    assert json.loads((tmp_path / "model.xml.parity.json").read_text())["int8"]
+    assert b'type="FakeQuantize"' in out.read_bytes()
+    predictor = Predictor.from_run(out)
+    index, groups = split.part_and_groups("validation")
+    maps = predict_maps(predictor, index, groups)
+    after = [score_image("", "", "", clean(m.levels, predictor.params), m.true).dice for m in maps]
+    assert int8.dice_after == pytest.approx(np.mean(after), abs=1e-6)
+
+
+def test_whole_numbers_that_cost_too_much_are_not_left(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dice = iter([0.9, 0.8949])  # before, after
+    monkeypatch.setattr(module, "_dice", lambda *_: next(dice))
+    options = ExportOptions("openvino", int8=True)
+    with pytest.raises(CalcoError, match=r"EXPORT_DROP.*0\.9000 before, 0\.8949 after"):
+        export_run(RunDir(finished_run), tmp_path / "model.xml", options)
+    assert not list(tmp_path.glob("model*"))
+
+
 def test_the_script_in_the_docs_needs_onnxruntime_alone(
     run: RunDir, pictures: Path, tmp_path: Path
 ) -> None:
     run.save_postprocess(Postprocess(0.45))  # what the script does without
-    export_onnx(run, tmp_path / "model.onnx", [pictures])
+    export_run(run, tmp_path / "model.onnx", ExportOptions(images=[pictures]))
     page = (Path(__file__).parents[2] / "docs/how-to/export.md").read_text(encoding="utf-8")
     code = page.partition("```python\n")[2].partition("```")[0]
     assert "calco" not in "".join(line for line in code.splitlines() if "import" in line)
@@ -109,45 +171,18 @@ def test_the_script_in_the_docs_needs_onnxruntime_alone(
     np.testing.assert_array_equal(mask, expected.astype(np.uint8) * 255)
 
 
-def test_pixels_that_part_are_counted_and_near_ones_excused() -> None:
-    # logits are (value - 128) / 100: three far from 0 and one within the margin of it
-    image = np.array([[100, 127, 128, 200]], np.uint8)[..., None].repeat(3, axis=2)  # (1, 4, 3)
-    same = compare(Fixed(), Fixed(), [image], 0.5)
-    assert (same.n_px, same.n_unlike, same.n_near, same.max_error) == (4, 0, 0, 0.0)
-    near = compare(Fixed(), Fixed(0.015), [image], 0.5)  # -0.01 and 0.0 are above 0 now
-    assert (near.n_unlike, near.n_near) == (0, 2)
-    far = compare(Fixed(), Fixed(0.5), [image], 0.5)  # so is -0.28
-    assert (far.n_unlike, far.n_near) == (1, 2)
-    assert far.max_error == pytest.approx(1 / (1 + np.exp(-0.25)) - 1 / (1 + np.exp(0.25)), 0.01)
-
-
-def test_the_threshold_decides_what_parts() -> None:
-    image = np.full((1, 1, 3), 228, np.uint8)  # logit 1, probability 0.73
-    assert compare(Fixed(), Fixed(-0.5), [image], 0.5).n_unlike == 0
-    assert compare(Fixed(), Fixed(-0.5), [image], 0.7).n_unlike == 1
-
-
-def test_certainty_of_all_folds_is_no_error() -> None:
-    class Certain(Fixed):
-        def logits(self, images: Images) -> Logits:
-            return np.full(images.shape[:3], np.inf, np.float32)
-
-    parity = compare(Certain(), Certain(), [np.zeros((2, 2, 3), np.uint8)], 0.5)
-    assert (parity.max_error, parity.n_unlike) == (0.0, 0)
-
-
 def test_a_file_that_predicts_otherwise_is_not_left(
     graph: bytes, run: RunDir, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "to_onnx", lambda *_: graph)  # of other weights
     with pytest.raises(CalcoError, match="EXPORT_PARITY"):
-        export_onnx(run, tmp_path / "model.onnx", [pictures])
+        export_run(run, tmp_path / "model.onnx", ExportOptions(images=[pictures]))
     assert not list(tmp_path.glob("model.onnx*"))
 
 
 def test_export_needs_images(run: RunDir, tmp_path: Path) -> None:
     with pytest.raises(CalcoError):
-        export_onnx(run, tmp_path / "model.onnx", [tmp_path / "nowhere"])
+        export_run(run, tmp_path / "model.onnx", ExportOptions(images=[tmp_path / "nowhere"]))
     assert not list(tmp_path.glob("model.onnx*"))
 
 
@@ -157,7 +192,7 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(CalcoError, match=r"calco\[export\]"):
-        export_onnx(run, tmp_path / "model.onnx", [pictures])
+        export_run(run, tmp_path / "model.onnx", ExportOptions(images=[pictures]))
 
 
 def test_foreign_and_damaged_files_are_refused(graph: bytes, tmp_path: Path) -> None:
@@ -168,13 +203,13 @@ def test_foreign_and_damaged_files_are_refused(graph: bytes, tmp_path: Path) -> 
         return bytes(model.SerializeToString())
 
     path = tmp_path / "model.onnx"
-    with pytest.raises(CalcoError, match="ONNX_READ"):
+    with pytest.raises(CalcoError, match="MODEL_READ"):
         Predictor.from_run(path)
     for code, blob in {
         "ONNX_READ": graph[:-500],
-        "ONNX_CARD": graph,
-        "ONNX_CARD.*schema 99": with_card('{"schema": 99}'),
-        "ONNX_CARD.*cannot be read": with_card("[" * 100_000),
+        "MODEL_CARD": graph,
+        "MODEL_CARD.*schema 99": with_card('{"schema": 99}'),
+        "MODEL_CARD.*cannot be read": with_card("[" * 100_000),
         "RUN_FILE": with_card('{"schema": 1}'),
     }.items():
         path.write_bytes(blob)

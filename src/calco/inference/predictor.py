@@ -17,7 +17,7 @@ from calco.images.augment import resized
 from calco.images.io import Pixels, read_image, to_input
 from calco.images.tiles import Window, blend, windows
 from calco.inference.engines import Engine, TorchEngine
-from calco.inference.exported import read_exported
+from calco.inference.exported import is_exported, read_exported
 from calco.inference.maps import ProbMap
 from calco.inference.postprocess import clean, to_levels
 from calco.inference.streams import WHOLE_PX, Streams, abreast
@@ -27,7 +27,6 @@ from calco.nets.folding import fold_norms
 from calco.records import ImageSpec, Postprocess, Sample, SampleIndex
 from calco.runs import RunDir
 
-EXPORTED_SUFFIX = ".onnx"
 MIRRORS = ((1, 1), (1, -1), (-1, 1), (-1, -1))  # steps along rows and columns
 TILE_PX = 1024
 TILE_OVERLAP_PX = 256
@@ -80,7 +79,7 @@ class Predictor:
         Raises:
             CalcoError: When the model is missing, damaged or not calco's, or folds do not match.
         """
-        if run.suffix == EXPORTED_SUFFIX:
+        if is_exported(run):
             if device not in ("auto", "cpu"):
                 do = "use --device cpu, or predict with the run"
                 what = "exported models run on the processor"
