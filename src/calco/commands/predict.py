@@ -70,10 +70,10 @@ def predict(
             counts = f"{report.n_images} images, {report.n_rows} rows"
             terminal.say(f"submission {submission}: {counts}; {report.note}")
         if as_formats:
-            sources = {p.id: (out / f"{p.id}.png", p.source) for p in done if p.status == "done"}
+            traced = {p.id: (out / f"{p.id}.png", p.source) for p in done if p.status == "done"}
             limit = predictor.spec.max_megapixels
             formats = [f.value for f in as_formats]
-            written = write_annotations(sources, out, formats, objects, limit)
+            written = write_annotations(traced, out, formats, objects, limit)
             terminal.say(f"objects for {', '.join(formats)}: {len(written)} files in {out}")
         if as_json:
             typer.echo(to_json(done))
