@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from calco.errors import CalcoError
 from calco.images.io import read_image
+from calco.images.tiles import Tiling
 from calco.inference import predictor as module
 from calco.inference.engines import TorchEngine
 from calco.inference.postprocess import clean, to_levels
@@ -57,6 +58,11 @@ def _trained(seed: int = 0) -> Predictor:
     )
 
 
+def _tiled(predictor: Predictor, tile_px: int, overlap_px: int) -> Predictor:
+    tiling = Tiling(tile_px, overlap_px)
+    return Predictor(predictor.engine, predictor.card, predictor.params, tiling)
+
+
 def _network(predictor: Predictor) -> nn.Module:
     assert isinstance(predictor.engine, TorchEngine)
     return predictor.engine.network
@@ -83,18 +89,15 @@ def test_identity_network_returns_the_mask_at_its_exact_size(size: tuple[int, in
 
 @pytest.mark.parametrize("size", [(33, 40), (37, 61), (64, 64), (90, 33)])
 def test_identity_network_through_tiles_returns_the_mask(
-    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int],
 ) -> None:
-    monkeypatch.setattr(module, "WHOLE_PX", 32 * 32)
-    monkeypatch.setattr(module, "TILE_PX", 32)
-    monkeypatch.setattr(module, "TILE_OVERLAP_PX", 8)
-    mask, predictor = _mask(size), _identity()
+    mask, predictor = _mask(size), _tiled(_identity(), 32, 8)
     image = mask.astype(np.uint8)[..., None] * 255
     np.testing.assert_array_equal(predictor.mask(image), mask)
     prob = predictor.prob(image)
     assert prob.min() >= 0
     assert prob.max() <= 1
-    np.testing.assert_allclose(prob, mask, atol=1e-6)
+    np.testing.assert_array_equal(prob, _identity().prob(image))
 
 
 @pytest.mark.parametrize(
@@ -115,6 +118,24 @@ def test_tiles_are_as_large_as_the_network_can_see(
     network.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[2:])))
     assert predictor.prob(_image((side_px, side_px))).shape == (side_px, side_px)
     assert set(seen) == {(tile_px, tile_px)}
+
+
+def test_tiles_are_chosen_in_pixels_of_the_image() -> None:
+    predictor = _trained()
+    assert predictor.tiling == Tiling(1024, 256)
+    assert predictor.with_tiling(None, None) is predictor
+    chosen = predictor.with_tiling(512, None)
+    assert chosen.tiling == Tiling(512, 128)
+    assert chosen.with_threads(1).tiling == Tiling(512, 128)
+    assert chosen.seen_px(5000, 5000) == 512 * 512
+    assert predictor.with_tiling(None, 100).tiling == Tiling(1024, 100)
+    assert _identity(resize_px=32).tiling is None
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(63, None), (2049, None), (128, 65), (128, -1)])
+def test_impossible_tiles_are_refused(tile: int, overlap: int | None) -> None:
+    with pytest.raises(CalcoError, match="TILE"):
+        _trained().with_tiling(tile, overlap)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -221,17 +242,12 @@ def test_predicting_changes_neither_weights_nor_statistics() -> None:
     assert all(torch.equal(t, before[n]) for n, t in _network(predictor).state_dict().items())
 
 
-def test_tiles_of_a_real_network_agree_with_the_whole_inside(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_tiles_of_a_real_network_agree_with_the_whole_inside() -> None:
     # the tiny network looks 44 px far; far from seams and with tiles on its grid of 8 px,
     # tiles and whole image are the same computation
     predictor, image = _trained(), _image((128, 256))
     whole = predictor.prob(image)
-    monkeypatch.setattr(module, "WHOLE_PX", 1)
-    monkeypatch.setattr(module, "TILE_PX", 192)
-    monkeypatch.setattr(module, "TILE_OVERLAP_PX", 128)
-    tiled = predictor.prob(image)
+    tiled = _tiled(predictor, 160, 128).prob(image)
     assert not np.array_equal(tiled, whole)
     np.testing.assert_allclose(tiled[:, :16], whole[:, :16], atol=1e-6)
     assert np.abs(tiled - whole).max() < 0.05

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import calco.inference.streams as module
+from calco.images.tiles import Tiling
 from calco.inference.engines import TorchEngine
 from calco.inference.streams import WHOLE_PX, Streams
 from calco.nets.build import build_network
@@ -34,6 +35,10 @@ class Watched:
         self.inside_px: list[int] = []
         self.most_px = self.most_images = 0
         self.threads: list[int] = []
+
+    @property
+    def tiling(self) -> Tiling | None:
+        return Tiling(64, 16)
 
     def seen_px(self, height: int, width: int) -> int:
         return 1000 * height * width

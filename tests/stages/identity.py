@@ -14,6 +14,7 @@ from PIL import Image
 
 import calco.inference.outputs as outputs
 from calco.files import read_csv
+from calco.images.tiles import Tiling
 from calco.records import ImageSpec, Postprocess, Prediction
 from calco.stages.predict import PredictOptions
 
@@ -32,6 +33,10 @@ class Identity:
 
     def with_threads(self, threads: int) -> Identity:
         return self
+
+    @property
+    def tiling(self) -> Tiling | None:
+        return Tiling(64, 16)
 
     def seen_px(self, height: int, width: int) -> int:
         return height * width

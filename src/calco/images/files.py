@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -82,6 +82,11 @@ def sniff(path: Path) -> Format:
     )
 
 
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a zarr array or a group of them."""
+    return any((path / name).is_file() for name in ("zarr.json", ".zarray", ".zgroup"))
+
+
 def name_notes(path: Path, kind: Format) -> tuple[str, ...]:
     """Say when a file's name claims another format than its content has."""
     claimed = _SUFFIXES.get(path.suffix.lower(), kind)
@@ -131,7 +136,8 @@ def check_megapixels(path: Path, size: tuple[int, int], channels: int, limit: fl
                 str(path),
                 got=f"{shape} (H x W), {megapixels:.0f} megapixels",
                 expected=f"at most {limit:g}",
-                do="cut it into tiles, or raise data.max_megapixels if you trust the file",
+                do="cut it into tiles, or raise data.max_megapixels if you trust the file;"
+                " calco predict takes tiled TIFF of any size",
             )
         )
 
@@ -164,6 +170,32 @@ def refuse_frames(path: Path, count: int, frame: int | None) -> None:
                 do="lower data.frame",
             )
         )
+
+
+def refuse_level(path: Path, level: int, sizes: Sequence[tuple[int, int]]) -> None:
+    """Refuse a level that an image does not have.
+
+    Args:
+        path: Image.
+        level: 0 is the finest.
+        sizes: (height, width) of every level.
+
+    Raises:
+        CalcoError: IMG_LEVEL.
+    """
+    if level < len(sizes):
+        return
+    known = ", ".join(f"{i} ({h} x {w})" for i, (h, w) in enumerate(sizes))
+    raise CalcoError(
+        Problem(
+            "IMG_LEVEL",
+            "image has no such level",
+            str(path),
+            got=f"level {level}",
+            expected=known if len(sizes) > 1 else "0: it is no pyramid",
+            do="choose another --level",
+        )
+    )
 
 
 @contextmanager

@@ -93,7 +93,11 @@ def read_pixels(path: Path, *, max_megapixels: float = 100, frame: int | None = 
     Raises:
         CalcoError: As ``calco.images.decode.read_stored``.
     """
-    stored = read_stored(path, max_megapixels, frame)
+    return to_pixels(read_stored(path, max_megapixels, frame))
+
+
+def to_pixels(stored: Stored) -> Pixels:
+    """Give the values of a file, or of a part of it, their meaning; see ``read_pixels``."""
     values, notes = _without_palette(stored), stored.notes
     if values.dtype == bool:
         values = values.astype(np.uint8) * 255

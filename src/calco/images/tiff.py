@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from calco.images.files import check_megapixels, refuse_frames
-from calco.images.stored import FIRST_SIDEWAYS, TURNS, Stored, native, upright
+from calco.images.stored import FIRST_SIDEWAYS, TURNS, Stored, Values, native, upright
 
 # tifffile reports oddities of a file through logging; without a handler Python prints them
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -27,30 +27,31 @@ def read_tiff(path: Path, max_megapixels: float, frame: int | None) -> Stored | 
     Raises:
         CalcoError: IMG_SIZE, IMG_FRAMES or IMG_FORMAT.
     """
-    with _open(path) as tiff:
-        if _for_pillow(tiff.pages[0]):
+    with open_tiff(path) as tiff:
+        if is_for_pillow(tiff.pages[0]):
             return None
         return _read_array(path, tiff, max_megapixels, frame)
 
 
 def tiff_size(path: Path) -> tuple[int, int, str] | None:
     """Return (height, width, mode) of the upright image; None for the kinds left to Pillow."""
-    with _open(path) as tiff:
+    with open_tiff(path) as tiff:
         page = tiff.pages[0]
-        if _for_pillow(page):
+        if is_for_pillow(page):
             return None
-        _, axes, shape = _plane(path, tiff, frame=0)
+        _, axes, shape = plane_of(path, tiff, frame=0)
         size = (shape[axes.index("Y")], shape[axes.index("X")])
-        turned = _orientation(page) >= FIRST_SIDEWAYS
+        turned = orientation_of(page) >= FIRST_SIDEWAYS
         return *(size[::-1] if turned else size), _mode(page)
 
 
-def _open(path: Path) -> Any:  # noqa: ANN401 - tifffile is untyped
+def open_tiff(path: Path) -> Any:  # noqa: ANN401 - tifffile is untyped
+    """Open a TIFF, and no other file that it names."""
     # the metadata of a file must not make us read other files
     return tifffile.TiffFile(path, _multifile=False)
 
 
-def _for_pillow(page: Any) -> bool:  # noqa: ANN401
+def is_for_pillow(page: Any) -> bool:  # noqa: ANN401
     """Whether a page is palette, CMYK, YCbCr or Lab, or packs pixels into bits."""
     if page.photometric == _YCBCR and page.compression == _JPEG:
         return False  # comes out as RGB; Pillow's reader prints faults to the terminal
@@ -58,25 +59,41 @@ def _for_pillow(page: Any) -> bool:  # noqa: ANN401
 
 
 def _read_array(path: Path, tiff: Any, max_megapixels: float, frame: int | None) -> Stored:  # noqa: ANN401
-    page, axes, shape = _plane(path, tiff, frame)
+    page, axes, shape = plane_of(path, tiff, frame)
     # values as (rows, columns, channels), whatever their order on disk
     order = [axes.index(a) for a in ("Y", "X")] + [i for i, a in enumerate(axes) if a not in "YX"]
     height, width, *rest = (shape[i] for i in order)
     channels = rest[0] if rest else 1
     check_megapixels(path, (height, width), channels, max_megapixels)
     values = page.asarray().reshape(shape).transpose(order)
+    return upright(to_stored(values, tiff.pages[0], path), orientation_of(tiff.pages[0]))
+
+
+def to_stored(values: Values, page: Any, path: Path) -> Stored:  # noqa: ANN401
+    """Describe pixels of a page, or of pages like it.
+
+    Args:
+        values: (H, W) or (H, W, C) as the file holds them, all or a part.
+        page: Tells what they mean.
+        path: For messages.
+
+    Returns:
+        Not yet turned upright.
+
+    Raises:
+        CalcoError: IMG_FORMAT.
+    """
+    channels = values.shape[2] if values.ndim == 3 else 1
     if values.ndim == 3 and channels == 1:
         values = values[..., 0]
-    first = tiff.pages[0]
     values, notes = native(values, path)
-    if first.photometric == 0 and values.dtype.kind == "u":
+    if page.photometric == 0 and values.dtype.kind == "u":
         values = np.iinfo(values.dtype).max - values  # stored with 0 as white
-    has_alpha = channels in (2, 4) and any(s in _ALPHA_SAMPLES for s in first.extrasamples)
-    stored = Stored(values, _mode(first), has_alpha=has_alpha, notes=notes, profile=_profile(first))
-    return upright(stored, _orientation(first))
+    has_alpha = channels in (2, 4) and any(s in _ALPHA_SAMPLES for s in page.extrasamples)
+    return Stored(values, _mode(page), has_alpha=has_alpha, notes=notes, profile=_profile(page))
 
 
-def _plane(
+def plane_of(
     path: Path,
     tiff: Any,  # noqa: ANN401
     frame: int | None,
@@ -96,7 +113,8 @@ def _plane(
     return page, page.axes, tuple(page.shape)
 
 
-def _orientation(page: Any) -> int:  # noqa: ANN401
+def orientation_of(page: Any) -> int:  # noqa: ANN401
+    """Return the EXIF orientation of a page; 1 for any value that EXIF does not define."""
     tag = page.tags.get(274)
     return tag.value if tag is not None and tag.value in TURNS else 1
 

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatMap = NDArray[np.float32]
+
+_STEPS = 2**13
+"""Shares of the tiles of a pixel are multiples of 1 / 8192 along rows and along columns. The
+product with a float32 then has 13 + 13 + 24 bits, which a float64 holds: no sum is rounded."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How an image that is too large to be seen whole is cut.
+
+    Attributes:
+        tile_px: Side of a tile.
+        overlap_px: Least overlap of neighbours, in [0, tile_px).
+    """
+
+    tile_px: int
+    overlap_px: int
 
 
 @dataclass(frozen=True)
@@ -27,70 +45,137 @@ class Window:
         return rows, slice(self.left, self.left + self.width)
 
 
-def windows(size: tuple[int, int], tile_px: int, overlap_px: int) -> list[Window]:
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    """Tiles along one side of an image.
+
+    Attributes:
+        starts: First pixel of each tile.
+        ends: Where each tile's last word ends: the start of the next one, or the image's end.
+        shares: (N, tile) float64, what each pixel of each tile counts; 1 in sum wherever one is.
+    """
+
+    starts: Sequence[int]
+    ends: Sequence[int]
+    shares: NDArray[np.float64]
+
+
+def windows(size: tuple[int, int], tiling: Tiling) -> list[Window]:
     """Cover an image with equal tiles that overlap at least so much and never leave it.
 
+    All but the last of a row or column start at multiples of one step. Where that step is a
+    multiple of what the network pools, neighbours see the same grid and agree.
+
     Args:
-        size: (height, width) of the image.
-        tile_px: Side of a tile; smaller along a side on which the image is smaller.
-        overlap_px: Least overlap of neighbours, in [0, tile_px).
+        size: (height, width) of the image; a tile is smaller along a side that is.
+        tiling: Tile and overlap.
 
     Returns:
         Tiles in reading order.
 
     Example:
-        >>> [w.left for w in windows((4, 10), tile_px=4, overlap_px=1)]
+        >>> [w.left for w in windows((4, 10), Tiling(tile_px=4, overlap_px=1))]
         [0, 3, 6]
     """
-    if not 0 <= overlap_px < tile_px:
-        raise ValueError(f"overlap of {overlap_px} px; expected 0 to {tile_px - 1}")
-    height, width = (min(side, tile_px) for side in size)
-    tops = _starts(size[0], height, overlap_px)
-    lefts = _starts(size[1], width, overlap_px)
+    if not 0 <= tiling.overlap_px < tiling.tile_px:
+        raise ValueError(f"overlap of {tiling.overlap_px} px; expected 0 to {tiling.tile_px - 1}")
+    height, width = (min(side, tiling.tile_px) for side in size)
+    tops, lefts = (_starts(side, tiling) for side in size)
     return [Window(top, left, height, width) for top in tops for left in lefts]
 
 
-def _starts(side: int, tile: int, overlap: int) -> list[int]:
-    """Spread tiles evenly from the first pixel to the last."""
-    room = side - tile
-    gaps = -(-room // (tile - overlap)) if room else 0  # steps of tile - overlap at most
-    return [round(room * i / gaps) for i in range(gaps)] + [room]
+def blended(
+    size: tuple[int, int],
+    tiling: Tiling,
+    predict: Callable[[Iterable[Window]], Iterable[FloatMap]],
+    first_row: int = 0,
+) -> Iterator[tuple[Window, FloatMap]]:
+    """Average maps of tiles where they overlap; a pixel is given out when no later tile has it.
 
-
-def blend_weights(height: int, width: int) -> FloatMap:
-    """Return how much each pixel of a tile is believed: least at its border, where context ends.
-
-    Returns:
-        (height, width) float32 in (0, 1]: a Gaussian with a sigma of an eighth of each side.
-
-    Reference:
-        Isensee et al. (2021), nnU-Net, https://doi.org/10.1038/s41592-020-01008-z
-    """
-
-    def bell(side: int) -> NDArray[np.float64]:
-        offsets = np.arange(side) - (side - 1) / 2
-        return np.exp(-0.5 * (8 * offsets / side) ** 2)
-
-    return np.outer(bell(height), bell(width)).astype(np.float32)
-
-
-def blend(
-    size: tuple[int, int], tiles: list[Window], predict: Callable[[Window], FloatMap]
-) -> FloatMap:
-    """Predict tile by tile and average where tiles overlap.
+    A tile counts most in its middle and nothing in a quarter of the overlap at its inner borders,
+    where the network lacks context. Shares add up to 1 without rounding: where all tiles say the
+    same, that is the result, to the bit. Held are a tile and the rows in which tiles overlap.
 
     Args:
         size: (height, width) of the image.
-        tiles: As ``windows`` returns them: of one size, covering the image.
+        tiling: Tile and overlap.
+        predict: Yields the (height, width) float32 map of each tile, in the order given.
+        first_row: What lies above is left out, with the tiles that nothing else needs. It must be
+            the top of a tile.
+
+    Yields:
+        Windows that together cover the rows from ``first_row`` once, and their float32 values,
+        within the range of what ``predict`` returned. Those of a row of tiles come together.
+
+    Reference:
+        Isensee et al. (2021), nnU-Net, https://doi.org/10.1038/s41592-020-01008-z, for the
+        Gaussian with a sigma of an eighth of the tile.
+    """
+    height, width = (min(side, tiling.tile_px) for side in size)
+    down, across = (_axis(side, tiling) for side in size)
+    needed = [i for i, top in enumerate(down.starts) if top + height > first_row]
+    tiles = (Window(down.starts[i], left, height, width) for i in needed for left in across.starts)
+    maps = iter(predict(tiles))
+    reach = height - min(end - top for top, end in zip(down.starts, down.ends, strict=True))
+    above = np.zeros((reach, size[1]))  # (reach, W) float64: what upper rows of tiles have begun
+    for i in needed:
+        top, n_rows = down.starts[i], down.ends[i] - down.starts[i]
+        before = np.zeros((height, width))  # what tiles to the left have begun
+        for left, end, share in zip(across.starts, across.ends, across.shares, strict=True):
+            n_cols = end - left
+            sums = before + down.shares[i][:, None] * share * next(maps)  # (tile, tile) float64
+            before = np.pad(sums[:, n_cols:], ((0, 0), (0, n_cols)))
+            done = sums[:, :n_cols]
+            done[:reach] += above[:, left:end]
+            above[: height - n_rows, left:end] = done[n_rows:]
+            above[height - n_rows :, left:end] = 0
+            if top >= first_row:
+                yield Window(top, left, n_rows, n_cols), done[:n_rows].astype(np.float32)
+
+
+def blend(size: tuple[int, int], tiling: Tiling, predict: Callable[[Window], FloatMap]) -> FloatMap:
+    """Predict tile by tile and average as ``blended`` does.
+
+    Args:
+        size: (height, width) of the image.
+        tiling: Tile and overlap.
         predict: Returns the (height, width) float32 map of a tile.
 
     Returns:
-        (H, W) float32; within rounding inside the range of what ``predict`` returned.
+        (H, W) float32.
     """
-    weights = blend_weights(tiles[0].height, tiles[0].width)
-    total = np.zeros(size, np.float32)
-    weight = np.zeros(size, np.float32)
-    for tile in tiles:
-        total[tile.slices] += weights * predict(tile)
-        weight[tile.slices] += weights
-    return np.divide(total, weight, out=total)
+    result = np.empty(size, np.float32)
+    for window, values in blended(size, tiling, lambda tiles: map(predict, tiles)):
+        result[window.slices] = values
+    return result
+
+
+def _starts(side: int, tiling: Tiling) -> list[int]:
+    room = max(0, side - tiling.tile_px)
+    return [*range(0, room, tiling.tile_px - tiling.overlap_px), room]
+
+
+def _axis(side: int, tiling: Tiling) -> _Axis:
+    starts = _starts(side, tiling)
+    bell = _bell(min(side, tiling.tile_px))
+    margin = tiling.overlap_px // 4
+    weights = np.tile(bell, (len(starts), 1))  # (N, tile)
+    weights[1:, :margin] = 0
+    weights[:-1, len(bell) - margin :] = 0
+    total, reached, given = np.zeros((3, side))
+    for start, weight in zip(starts, weights, strict=True):
+        total[start : start + len(bell)] += weight
+    shares = np.empty_like(weights)
+    for start, weight, share in zip(starts, weights, shares, strict=True):
+        here = slice(start, start + len(bell))
+        reached[here] += weight  # in the order of the total: the last one makes exactly that
+        upto = np.rint(reached[here] / total[here] * _STEPS) / _STEPS
+        share[:] = upto - given[here]
+        given[here] = upto
+    ends = [*(following for _, following in pairwise(starts)), side]
+    return _Axis(starts, ends, shares)
+
+
+def _bell(side: int) -> NDArray[np.float64]:
+    offsets = np.arange(side) - (side - 1) / 2
+    return np.exp(-0.5 * (8 * offsets / side) ** 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from calco.errors import CalcoError, Problem
 from calco.formats.truth import read_sample
 from calco.images.augment import resized
 from calco.images.io import Pixels, read_image, to_input
-from calco.images.tiles import Window, blend, windows
+from calco.images.tiles import Tiling, blend
 from calco.inference.engines import Engine, TorchEngine
 from calco.inference.exported import is_exported, read_exported
 from calco.inference.maps import ProbMap
@@ -27,10 +28,12 @@ from calco.nets.folding import fold_norms
 from calco.records import ImageSpec, Postprocess, Sample, SampleIndex
 from calco.runs import RunDir
 
+MIN_TILE_PX = 64
 MIRRORS = ((1, 1), (1, -1), (-1, 1), (-1, -1))  # steps along rows and columns
 TILE_PX = 1024
 TILE_OVERLAP_PX = 256
-"""Where two tiles meet, both have 128 px of context; the classic U-Net looks 94 px far."""
+"""Where two tiles meet, both have 128 px of context; the classic U-Net looks 94 px far. Tiles start
+at multiples of 768 px, on the grid of every pooling."""
 
 Image = NDArray[np.uint8]
 FloatMap = NDArray[np.float32]
@@ -46,12 +49,17 @@ class Predictor:
         engine: What runs the network.
         card: How images are read and resized.
         params: From probability to mask.
+        tiling: How images larger than a tile are cut; None cuts those alone that are too large
+            for memory, and as the network's scale asks for.
     """
 
-    def __init__(self, engine: Engine, card: ModelCard, params: Postprocess) -> None:
+    def __init__(
+        self, engine: Engine, card: ModelCard, params: Postprocess, tiling: Tiling | None = None
+    ) -> None:
         self.engine = engine
         self.card = card
         self.params = params
+        self._tiling = tiling
 
     @classmethod
     def of(
@@ -92,13 +100,51 @@ class Predictor:
 
     def with_threads(self, threads: int) -> Predictor:
         """Return the same, for calls from several threads that take so many cores each."""
-        return Predictor(self.engine.with_threads(threads), self.card, self.params)
+        engine = self.engine.with_threads(threads)
+        return Predictor(engine, self.card, self.params, self._tiling)
+
+    def with_tiling(self, tile_px: int | None, overlap_px: int | None) -> Predictor:
+        """Return the same with other tiles; None leaves the side, or makes a quarter of it overlap.
+
+        Raises:
+            CalcoError: When tiles are too small to overlap so much, or too large to be seen.
+        """
+        if tile_px is None and overlap_px is None:
+            return self
+        scale = self.card.network.scale
+        tile_px = tile_px or round(TILE_PX / scale)
+        overlap_px = tile_px // 4 if overlap_px is None else overlap_px
+        largest_px = math.isqrt(round(WHOLE_PX / scale**2))
+        if not MIN_TILE_PX <= tile_px <= largest_px:
+            expected = f"{MIN_TILE_PX} to {largest_px}"
+            raise CalcoError(
+                Problem("TILE", "no such tile", "--tile", str(tile_px), expected, "change it")
+            )
+        if not 0 <= overlap_px <= tile_px // 2:
+            expected = f"0 to {tile_px // 2}, half a tile"
+            raise CalcoError(
+                Problem(
+                    "TILE",
+                    "tiles cannot overlap so",
+                    "--overlap",
+                    str(overlap_px),
+                    expected,
+                    "change it",
+                )
+            )
+        return Predictor(self.engine, self.card, self.params, Tiling(tile_px, overlap_px))
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How large images are cut; None when the network sees all of an image, shrunk."""
+        return self._tiling_px() if self.card.resize_px is None else None
 
     def seen_px(self, height: int, width: int) -> int:
         """Return how many pixels of such an image the network sees at a time."""
         if self.card.resize_px is not None:
             height = width = self.card.resize_px
-        return max(1, min(round(self.card.network.scale**2 * height * width), WHOLE_PX))
+        n_px = min(height * width, self._whole_px())
+        return max(1, min(round(self.card.network.scale**2 * n_px), WHOLE_PX))
 
     @property
     def spec(self) -> ImageSpec:
@@ -119,13 +165,14 @@ class Predictor:
             CalcoError: When its shape, channels or depth cannot be converted.
         """
         pixels = self._as_input(image)  # (H, W, C) uint8
-        if not self.params.flips:
-            return self._prob_of(pixels)
-        total = np.zeros(pixels.shape[:2], np.float32)
-        for rows, cols in MIRRORS:
-            mirrored = np.ascontiguousarray(pixels[::rows, ::cols])
-            total += self._prob_of(mirrored)[::rows, ::cols]
-        return total / np.float32(len(MIRRORS))
+        side = self.card.resize_px
+        if side is None:
+            return self._prob_at_size(pixels)
+        height, width = pixels.shape[:2]
+        no_mask = np.zeros((height, width), np.uint8)
+        prob = self._prob_at_size(resized(pixels, no_mask, side)[0])  # (side, side)
+        back: FloatMap = cv2.resize(prob, (width, height), interpolation=cv2.INTER_LINEAR)
+        return back
 
     def mask(self, image: NDArray[np.generic]) -> Mask:
         """Return the foreground, cleaned up as tuned on validation.
@@ -151,17 +198,6 @@ class Predictor:
             return self.mask(source)
         return self.mask(read_image(Path(source), self.spec))
 
-    def _prob_of(self, pixels: Image) -> FloatMap:
-        """Return probabilities at the image's size, by way of the card's size if it has one."""
-        height, width = pixels.shape[:2]
-        side = self.card.resize_px
-        if side is None:
-            return self._prob_at_scale(pixels)
-        no_mask = np.zeros((height, width), np.uint8)
-        prob = self._prob_at_scale(resized(pixels, no_mask, side)[0])  # (side, side)
-        back: FloatMap = cv2.resize(prob, (width, height), interpolation=cv2.INTER_LINEAR)
-        return back
-
     def _as_input(self, image: NDArray[np.generic]) -> Image:
         if image.ndim not in (2, 3) or 0 in image.shape:
             raise CalcoError(
@@ -176,20 +212,33 @@ class Predictor:
         flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
         return to_input(Pixels(flat, "array"), self.spec)
 
-    def _prob_at_scale(self, pixels: Image) -> FloatMap:
-        """Run the network at the image's own size, in tiles when it is too large for memory."""
-        size = (pixels.shape[0], pixels.shape[1])
+    def _tiling_px(self) -> Tiling:
         scale = self.card.network.scale  # memory goes by the pixels that the network sees
-        if scale**2 * size[0] * size[1] <= WHOLE_PX:
+        return self._tiling or Tiling(round(TILE_PX / scale), round(TILE_OVERLAP_PX / scale))
+
+    def _whole_px(self) -> float:
+        """Return how many pixels an image may have to be seen whole."""
+        if self._tiling:
+            return self._tiling.tile_px**2
+        return WHOLE_PX / self.card.network.scale**2
+
+    def _prob_at_size(self, pixels: Image) -> FloatMap:
+        """Return probabilities at the image's own size, in tiles when it is too large."""
+        height, width = pixels.shape[:2]
+        if height * width <= self._whole_px():
+            return self._mirrored(pixels)
+        tiling = self._tiling_px()
+        return blend((height, width), tiling, lambda tile: self._mirrored(pixels[tile.slices]))
+
+    def _mirrored(self, pixels: Image) -> FloatMap:
+        """Run the network, on mirrored images too when that was found to help."""
+        if not self.params.flips:
             return self._run(pixels)
-
-        def one(tile: Window) -> FloatMap:
-            return self._run(pixels[tile.slices])
-
-        prob = blend(
-            size, windows(size, round(TILE_PX / scale), round(TILE_OVERLAP_PX / scale)), one
-        )
-        return np.clip(prob, 0, 1, out=prob)  # averages of 1 may round to a little more
+        total = np.zeros(pixels.shape[:2], np.float32)
+        for rows, cols in MIRRORS:
+            mirrored = np.ascontiguousarray(pixels[::rows, ::cols])
+            total += self._run(mirrored)[::rows, ::cols]
+        return total / np.float32(len(MIRRORS))
 
     def _run(self, pixels: Image) -> FloatMap:
         logits = self.engine.logits(pixels[None])[0]  # (H, W) float32

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from calco.images.tiles import Tiling
 from calco.inference.device import usable_cores
 from calco.records import ImageSpec, Postprocess
 
@@ -34,6 +35,10 @@ class Tracer(Protocol):
     @property
     def params(self) -> Postprocess:
         """From probability to mask."""
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """How large images are cut; None when it must see whole images."""
 
     def seen_px(self, height: int, width: int) -> int:
         """Return how many pixels of such an image the network sees at a time."""
