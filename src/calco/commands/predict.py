@@ -18,6 +18,9 @@ def predict(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the masks.")],
     prob: Annotated[bool, typer.Option(help="Write probabilities too.")] = False,
     overlay: Annotated[bool, typer.Option(help="Write pictures with contours too.")] = False,
+    tile: Annotated[int | None, typer.Option(help="Side of the tiles of large images, px.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Least overlap of tiles, px.")] = None,
+    level: Annotated[int, typer.Option(min=0, help="Level of pyramids, 0 the finest.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Write into a folder of other files.")] = False,
     submission: Annotated[Path | None, typer.Option(help="Kaggle-style CSV to write.")] = None,
     like: Annotated[Path | None, typer.Option(help="Sample submission to follow.")] = None,
@@ -51,13 +54,17 @@ def predict(
         def sources() -> list[Path]:
             return [image.source for image in find_images(images, skip=out)]
 
-        predictor = open_predictor(
-            existing_run(run), device or "auto", wanted, sources, terminal.say
-        )
+        opened = open_predictor(existing_run(run), device or "auto", wanted, sources, terminal.say)
+        predictor = opened.with_tiling(tile, overlap)
         model = RunDir(run).model_sha256() if run.is_dir() else sha256_of(run)
-        options = PredictOptions(prob, overlay, overwrite, model)
+        options = PredictOptions(prob, overlay, overwrite, model, level=level)
         done = predict_files(
-            predictor, images, out, options, lambda i, n, _: terminal.step("predict", i, n)
+            predictor,
+            images,
+            out,
+            options,
+            lambda i, n, _: terminal.step("predict", i, n),
+            lambda i, n, part: terminal.step("predict", i, n, part),
         )
         failed = [p for p in done if p.status == "failed"]
         for item in failed:

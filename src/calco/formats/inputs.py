@@ -12,6 +12,7 @@ from pathlib import Path
 
 from calco.errors import CalcoError, Problem
 from calco.formats.roles import is_text, path_id
+from calco.images.files import is_zarr
 from calco.images.io import IMAGE_SUFFIXES, is_junk
 from calco.wording import N_NAMED, counted, name_some
 
@@ -66,7 +67,9 @@ def find_images(inputs: Sequence[str | Path], skip: Path | None = None) -> tuple
 
 def _expand(given: str | Path, skip: Path | None) -> Iterator[InputImage]:
     path = Path(given)
-    if path.is_dir():
+    if is_zarr(path):
+        yield InputImage(path_id(path, path.parent), path)
+    elif path.is_dir():
         yield from _in_folder(path, skip)
     elif os.path.lexists(path):
         yield InputImage(path_id(path, path.parent), path)
@@ -81,6 +84,11 @@ def _in_folder(folder: Path, skip: Path | None) -> Iterator[InputImage]:
     found = False
     for place, folders, files in os.walk(folder):  # linked folders are not entered: no cycles
         here = Path(place)
+        for name in [f for f in folders if is_zarr(here / f)]:
+            found = True
+            folders.remove(name)  # what is inside are its chunks
+            if not name.startswith("."):
+                yield InputImage(path_id(here / name, folder), here / name)
         # hidden folders hold copies: .ipynb_checkpoints, .Trash
         folders[:] = [
             f for f in folders if not f.startswith(".") and not (skip and _same(here / f, skip))

@@ -99,7 +99,10 @@ def plane_of(
     frame: int | None,
 ) -> tuple[Any, str, tuple[int, ...]]:
     """Choose the page or series that is the image; return it with its axes and shape."""
-    pages = [p for p in tiff.pages if not (p.is_reduced or p.is_mask)] or [tiff.pages[0]]
+    kinds = (
+        (page, page.keyframe) for page in tiff.pages
+    )  # further pages may know no more of theirs
+    pages = [p for p, kind in kinds if not (kind.is_reduced or kind.is_mask)] or [tiff.pages[0]]
     series = tiff.series[0]
     if len(pages) > 1 or series.size != pages[0].size:
         axes, shape = series.axes, tuple(series.shape)

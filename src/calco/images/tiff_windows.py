@@ -49,6 +49,7 @@ class TiffWindows:
     ) -> None:
         self.path = path
         self.pages = pages
+        self.kind = pages[0].keyframe  # what all of them are like; further pages know it not
         self.orientation = orientation
         self._shape = shape
         self._reading = Lock()
@@ -64,7 +65,7 @@ class TiffWindows:
     @property
     def obstacle(self) -> str:
         """Why it cannot be read by window; empty when it can."""
-        page = self.pages[0]
+        page = self.kind
         if page.compression not in _COMPRESSIONS:
             return f"compression {page.compression}"
         if page.bitspersample not in (8, 16, 32, 64):
@@ -84,7 +85,7 @@ class TiffWindows:
             CalcoError: IMG_TRUNCATED or IMG_FORMAT.
         """
         values = self._values(self._as_stored(window))
-        return upright(to_stored(values, self.pages[0], self.path), self.orientation)
+        return upright(to_stored(values, self.kind, self.path), self.orientation)
 
     def _as_stored(self, window: Window) -> Window:
         """Find where the pixels of an upright window are stored."""
@@ -100,17 +101,16 @@ class TiffWindows:
     def _values(self, window: Window) -> Values:
         planes = [
             self._plane(number, plane, window)
-            for number, page in enumerate(self.pages)
-            for plane in range(page.samplesperpixel if page.planarconfig == 2 else 1)
+            for number in range(len(self.pages))
+            for plane in range(self.kind.samplesperpixel if self.kind.planarconfig == 2 else 1)
         ]
         return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)  # (h, w, C)
 
     def _plane(self, number: int, plane: int, window: Window) -> Values:
         """Put a window together from the tiles or strips of one page and plane."""
-        page = self.pages[number]
-        height, width, samples = _segment_shape(page)
+        height, width, samples = _segment_shape(self.kind)
         n_down, n_across = -(-self._shape[0] // height), -(-self._shape[1] // width)
-        out = np.empty((window.height, window.width, samples), page.dtype)
+        out = np.empty((window.height, window.width, samples), self.kind.dtype)
         bottom, right = window.top + window.height, window.left + window.width
         for i in range(window.top // height, -(-bottom // height)):
             for j in range(window.left // width, -(-right // width)):
@@ -127,19 +127,19 @@ class TiffWindows:
                     part.top - window.top, part.left - window.left, part.height, part.width
                 )
                 index = (plane * n_down + i) * n_across + j
-                if _is_plain(page):
-                    out[outer.slices] = self._bare(page, index, inner)
+                if _is_plain(self.kind):
+                    out[outer.slices] = self._bare(self.pages[number], index, inner)
                 else:
                     out[outer.slices] = self._decoded(number, index)[inner.slices]
         return out
 
     def _bare(self, page: Any, index: int, inner: Window) -> Values:  # noqa: ANN401
         """Read a part of a segment that is not compressed, however large the segment is."""
-        _, width, samples = _segment_shape(page)
-        pixel = samples * page.dtype.itemsize
-        dtype = page.dtype.newbyteorder(page.parent.byteorder)
+        _, width, samples = _segment_shape(self.kind)
+        pixel = samples * self.kind.dtype.itemsize
+        dtype = self.kind.dtype.newbyteorder(page.parent.byteorder)
         if page.databytecounts[index] == 0:
-            return np.zeros((inner.height, inner.width, samples), page.dtype)
+            return np.zeros((inner.height, inner.width, samples), self.kind.dtype)
         rows = []
         with self._reading:
             for row in range(inner.top, inner.top + inner.height):
@@ -166,18 +166,18 @@ class TiffWindows:
             return values
 
     def _decode(self, page: Any, index: int) -> Values:  # noqa: ANN401
-        height, width, samples = _segment_shape(page)
+        height, width, samples = _segment_shape(self.kind)
         n_bytes = page.databytecounts[index]
         if n_bytes == 0:  # left out by the writer: nothing there
-            return np.zeros((height, width, samples), page.dtype)
-        if n_bytes > height * width * samples * page.dtype.itemsize + _SPARE_BYTES:
+            return np.zeros((height, width, samples), self.kind.dtype)
+        if n_bytes > height * width * samples * self.kind.dtype.itemsize + _SPARE_BYTES:
             raise CalcoError(_cut_off(self.path, index))
         page.parent.filehandle.seek(page.dataoffsets[index])
         data = self._read(page, n_bytes, index)
-        if page.compression == _JPEG:
+        if self.kind.compression == _JPEG:
             _check_jpeg(self.path, data, index, (height, width))
-        values, _, _ = page.decode(
-            data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
+        values, _, _ = self.kind.decode(
+            data, index, jpegtables=self.kind.jpegtables, jpegheader=self.kind.jpegheader
         )
         return np.asarray(values)[0]  # a depth of 1 comes first
 

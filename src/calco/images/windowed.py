@@ -16,6 +16,7 @@ from calco.errors import CalcoError, Problem
 from calco.images.files import check_megapixels, decoder_faults, is_zarr, refuse_level, sniff
 from calco.images.io import to_input, to_pixels
 from calco.images.stored import Stored, require_finite
+from calco.images.strip_writers import Form
 from calco.images.tiff_windows import tiff_windows
 from calco.images.tiles import Window
 from calco.images.zarr_windows import open_zarr
@@ -56,6 +57,14 @@ class WindowedImage:
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.raster.size
+
+    @property
+    def form(self) -> Form:
+        """How masks of it are written: as PNG as long as others will open that."""
+        if is_zarr(self.path):
+            return "zarr"
+        n_px = self.size[0] * self.size[1]
+        return "png" if n_px <= self.spec.max_megapixels * 1e6 else "tif"
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Read a part as the network's input; the same pixels as in the whole image.

@@ -15,8 +15,9 @@ from typing import Literal, TextIO
 from pydantic import TypeAdapter, ValidationError
 
 from calco.errors import CalcoError, Problem
-from calco.files import write_atomic, write_csv
+from calco.files import remove, write_atomic, write_csv
 from calco.formats.inputs import InputImage
+from calco.images.strip_writers import Form
 from calco.records import Prediction
 from calco.runs import RunDir
 from calco.wording import name_some
@@ -34,11 +35,8 @@ MANIFEST_COLUMNS = (
     "estimated_dice",
 )
 Output = Literal["mask", "prob", "overlay"]
-_TARGETS: Mapping[Output, tuple[str, str]] = {  # sub-folder and ending of each output
-    "mask": ("", ".png"),
-    "prob": ("prob", ".png"),
-    "overlay": ("overlay", ".jpg"),
-}
+_FOLDERS: Mapping[Output, str] = {"mask": "", "prob": "prob", "overlay": "overlay"}
+PARTIAL = ".partial"  # what is begun of large images
 TEMPORARY = re.compile(r"\..*\.\d+-[0-9a-f]{8}\.tmp")
 N_LISTED = 5
 
@@ -55,6 +53,7 @@ class DoneImage:
         foreground_fraction: Share of mask pixels.
         estimated_dice: What the mask would probably get.
         seconds: Wall time of the image.
+        form: Ending of mask and probabilities.
     """
 
     id: str
@@ -64,6 +63,11 @@ class DoneImage:
     foreground_fraction: float
     estimated_dice: float
     seconds: float
+    form: Form = "png"
+
+
+class OutputError(CalcoError):
+    """The folder cannot be written: the fault of no image."""
 
 
 _DONE = TypeAdapter(DoneImage)
@@ -87,6 +91,7 @@ class OutputFolder:
     done: dict[str, DoneImage] = field(default_factory=dict)
     _journal: TextIO | None = None
     _noting: Lock = field(default_factory=Lock)
+    _sources: frozenset[Path] = frozenset()
 
     @contextmanager
     def claimed(self, images: Sequence[InputImage], overwrite: bool) -> Iterator[None]:
@@ -116,12 +121,19 @@ class OutputFolder:
             same = done is not None and (done.size, done.mtime_ns) == stamp(image.source)
         except OSError:  # the source is gone: reading it says so
             return None
-        return done if same and all(p.is_file() for p in self.targets(image.id)) else None
+        if done is None or not same:
+            return None
+        return done if all(p.exists() for p in self.targets(image.id, done.form)) else None
 
-    def targets(self, name: str, outputs: Iterable[Output] | None = None) -> tuple[Path, ...]:
+    def targets(
+        self, name: str, form: Form = "png", outputs: Iterable[Output] | None = None
+    ) -> tuple[Path, ...]:
         """Return the files of an image, in the order of ``outputs``."""
-        places = (_TARGETS[output] for output in (self.outputs if outputs is None else outputs))
-        return tuple(self.path / folder / f"{name}{ending}" for folder, ending in places)
+        wanted = self.outputs if outputs is None else outputs
+        return tuple(
+            self.path / _FOLDERS[output] / f"{name}.{'jpg' if output == 'overlay' else form}"
+            for output in wanted
+        )
 
     def write(self, done: DoneImage, files: Sequence[bytes]) -> None:
         """Write the outputs of one image, each whole, and then note it in the journal.
@@ -132,24 +144,42 @@ class OutputFolder:
             CalcoError: ``OUT_WRITE`` when the system refuses, e.g. because the disk is full.
         """
         try:
-            self.discard(done.id)  # an overlay of the old picture must not stay beside a new mask
-            for target, data in zip(self.targets(done.id), files, strict=True):
-                self._check_inside(target)
-                target.parent.mkdir(parents=True, exist_ok=True)
+            for target, data in zip(self.prepare(done.id, done.form), files, strict=True):
                 write_atomic(target, data)
-            if self._journal:
-                with self._noting:
-                    self._journal.write(json.dumps(asdict(done)) + "\n")
-                    self._journal.flush()
+            self.note(done)
         except OSError as error:
-            raise _cannot_write(done.id, error) from None
+            raise cannot_write(done.id, error) from None
 
-    def discard(self, name: str) -> None:
-        """Remove what an earlier run left of an image."""
+    def prepare(self, name: str, form: Form) -> tuple[Path, ...]:
+        """Make room for the files of an image: an old overlay must not stay beside a new mask.
+
+        Returns:
+            The files to write, in the order of ``outputs``.
+        """
+        targets = self.targets(name, form)
+        for target in targets:
+            if target.resolve() in self._sources:
+                raise CalcoError(_out_is_input(self.path, target))
+        self.discard(name, form)
+        for target in targets:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        return targets
+
+    def note(self, done: DoneImage) -> None:
+        """Note in the journal that the files of an image are whole."""
+        if self._journal:
+            with self._noting:
+                self._journal.write(json.dumps(asdict(done)) + "\n")
+                self._journal.flush()
+
+    def discard(self, name: str, form: Form = "png") -> None:
+        """Remove what an earlier run left of an image, and what is there under its new names."""
         known = self.done.pop(name, None)
-        for target in self.targets(name, {*self.outputs, *(known.outputs if known else ())}):
+        old = self.targets(name, known.form, known.outputs) if known else ()
+        for target in {*self.targets(name, form), *old}:
             self._check_inside(target)
-            target.unlink(missing_ok=True)
+            if target.resolve() not in self._sources:
+                remove(target)
 
     def write_manifest(self, predictions: Iterable[Prediction]) -> None:
         """Write manifest.csv: what became of every input."""
@@ -158,6 +188,7 @@ class OutputFolder:
             for p in predictions
         ]
         write_csv(self.path / MANIFEST, MANIFEST_COLUMNS, rows)
+        remove(self.path / PARTIAL)
 
     def _create(self) -> None:
         try:
@@ -165,10 +196,10 @@ class OutputFolder:
             with TemporaryFile(dir=self.path):  # a folder that takes no file is told before work
                 pass
         except OSError as error:
-            raise _cannot_write(str(self.path), error) from None
+            raise cannot_write(str(self.path), error) from None
 
     def _check_names(self, images: Sequence[InputImage]) -> None:
-        sources = {image.source.resolve(): image for image in images}
+        self._sources = frozenset(image.source.resolve() for image in images)
         seen: dict[str, str] = {}
         for image in images:
             if not _is_safe(image.id):
@@ -179,7 +210,7 @@ class OutputFolder:
                 if other != image.id:
                     what = f"outputs of {other!r} and {image.id!r} would share one name"
                     raise CalcoError(Problem("DUP_ID", what, str(target), do="rename one"))
-                if target.resolve() in sources:
+                if target.resolve() in self._sources:
                     raise CalcoError(_out_is_input(self.path, target))
 
     def _check_inside(self, target: Path) -> None:
@@ -220,7 +251,7 @@ class OutputFolder:
         # the lock is ours, so a temporary file can only be a killed run's
         for path in self.path.rglob(".*.tmp"):
             if TEMPORARY.fullmatch(path.name):
-                path.unlink()
+                remove(path)
 
     def _read_journal(self, images: Sequence[InputImage], overwrite: bool) -> None:
         journal = self.path / JOURNAL
@@ -232,6 +263,8 @@ class OutputFolder:
         same_model = bool(self.model) and lines[:1] == [header]
         if not overwrite:
             self._check_same(bool(self.model and known) and not same_model, extra)
+        if not same_model:
+            remove(self.path / PARTIAL)
         self.done = known
         for name in extra if same_model else list(known):
             self.discard(name)
@@ -261,7 +294,10 @@ class OutputFolder:
 
 
 def stamp(source: Path) -> tuple[int, int]:
-    """Return size in bytes and modification time in ns of a file."""
+    """Return size in bytes and modification time in ns of a file, or of all files of a folder."""
+    if source.is_dir():
+        found = [p.stat() for p in source.rglob("*") if p.is_file()]
+        return sum(f.st_size for f in found), max((f.st_mtime_ns for f in found), default=0)
     status = source.stat()
     return status.st_size, status.st_mtime_ns
 
@@ -279,8 +315,9 @@ def _is_safe(name: str) -> bool:
     return bool(name) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
-def _cannot_write(where: str, error: OSError) -> CalcoError:
-    return CalcoError(
+def cannot_write(where: str, error: OSError) -> OutputError:
+    """Say that the system refused to write."""
+    return OutputError(
         Problem(
             "OUT_WRITE",
             "cannot write predictions",

@@ -71,7 +71,7 @@ def label_objects(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[n
         (H, W) int32 labels, 0 in the background, and the area in pixels of each label; the
         background's is given as 0.
     """
-    labels = _label(mask, connectivity=8)
+    labels = number_regions(mask, connectivity=8)
     areas = np.bincount(labels.ravel(), minlength=1)
     areas[0] = 0
     return labels, areas
@@ -87,7 +87,7 @@ def label_holes(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.
         (H, W) int32 labels, 0 in the foreground, and the area in pixels of each label; what is no
         hole (the foreground, regions that touch the border) is given the largest integer.
     """
-    labels = _label(~mask, connectivity=4)
+    labels = number_regions(~mask, connectivity=4)
     areas = np.bincount(labels.ravel(), minlength=1)
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         areas[edge] = _NEVER
@@ -95,7 +95,8 @@ def label_holes(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.
     return labels, areas
 
 
-def _label(mask: NDArray[np.bool_], connectivity: int) -> NDArray[np.int32]:
+def number_regions(mask: NDArray[np.bool_], connectivity: int) -> NDArray[np.int32]:
+    """Number the 4- or 8-connected regions of an (H, W) bool mask: int32, 0 outside of them."""
     # areas by bincount afterwards: 1.4x faster than connectedComponentsWithStats
     _, labels = cv2.connectedComponents(
         np.ascontiguousarray(mask).view(np.uint8), connectivity=connectivity, ltype=cv2.CV_32S

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,9 +28,37 @@ def estimate_dice(levels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> float:
         >>> estimate_dice(levels, levels > 127)  # 2 * 2 / (2 + 2.2)
         0.9523809523809523
     """
-    n_pred = int(np.count_nonzero(mask))
-    if not n_pred:
-        return 1 - int(levels.max()) / 255
-    inside = int(levels[mask].sum(dtype=np.int64))
-    everywhere = int(levels.sum(dtype=np.int64))
-    return 2 * inside / (255 * n_pred + everywhere)
+    return DiceEstimate().plus(levels, mask).dice
+
+
+@dataclass(frozen=True)
+class DiceEstimate:
+    """The sums of ``estimate_dice``, of images that are seen part by part.
+
+    Attributes:
+        n_pred: Pixels of the mask.
+        inside: Sum of levels inside the mask.
+        everywhere: Sum of all levels.
+        highest: The highest level.
+    """
+
+    n_pred: int = 0
+    inside: int = 0
+    everywhere: int = 0
+    highest: int = 0
+
+    def plus(self, levels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> DiceEstimate:
+        """Return the sums with a part added: (h, W) uint8 levels and bool mask."""
+        return DiceEstimate(
+            self.n_pred + int(np.count_nonzero(mask)),
+            self.inside + int(levels[mask].sum(dtype=np.int64)),
+            self.everywhere + int(levels.sum(dtype=np.int64)),
+            max(self.highest, int(levels.max())),
+        )
+
+    @property
+    def dice(self) -> float:
+        """The estimate, in [0, 1]."""
+        if not self.n_pred:
+            return 1 - self.highest / 255
+        return 2 * self.inside / (255 * self.n_pred + self.everywhere)

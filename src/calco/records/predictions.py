@@ -71,6 +71,7 @@ class Prediction:
         seconds: Wall time of the image.
         message: What failed.
         estimated_dice: What the mask would probably get, without its truth; NaN when failed.
+        ending: Of the mask file: ``.png``, or ``.tif`` or ``.zarr`` of a large image.
     """
 
     id: str
@@ -80,3 +81,4 @@ class Prediction:
     seconds: float
     message: str = ""
     estimated_dice: float = math.nan
+    ending: str = ".png"

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,15 +17,20 @@ from calco.errors import CalcoError, Problem, printable
 from calco.formats.inputs import InputImage, find_images
 from calco.images.io import read_image
 from calco.images.overlays import overlay
-from calco.inference.outputs import DoneImage, Output, OutputFolder, stamp
+from calco.images.windowed import opened
+from calco.inference.big import OVERLAY_PX, trace_large
+from calco.inference.outputs import DoneImage, Output, OutputError, OutputFolder, stamp
 from calco.inference.postprocess import clean, to_levels
 from calco.inference.quality import estimate_dice
 from calco.inference.streams import Streams, Tracer, abreast
 from calco.records import Prediction
 
-OVERLAY_PX = 1024  # longer side of an overlay, enough to judge an outline
+ALMOST = 0.99  # share of a large image when all of it is predicted
 
 OnProgress = Callable[[int, int, Prediction], None]
+OnTile = Callable[[float, int, str], None]
+# what networks, decoders and resampling raise, out of memory included; the other images go on
+_FAULTS = (CalcoError, OSError, ValueError, RuntimeError, MemoryError, cv2.error)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class PredictOptions:
             own outputs; without it every image is done again.
         at_once: Images predicted at a time, on one core each, when they are small; None is as
             many as there are cores.
+        level: Of images that are pyramids, 0 is the finest; masks have its size.
     """
 
     prob: bool = False
@@ -46,6 +53,7 @@ class PredictOptions:
     overwrite: bool = False
     model: str = ""
     at_once: int | None = None
+    level: int = 0
 
 
 def predict_files(
@@ -54,11 +62,14 @@ def predict_files(
     out: Path,
     options: PredictOptions | None = None,
     on_progress: OnProgress | None = None,
+    on_tile: OnTile | None = None,
 ) -> tuple[Prediction, ...]:
     """Write ``<id>.png`` (uint8 {0, 255}, the input's size) for every image, then manifest.csv.
 
     Run again after a kill it does what is missing; images whose file and model are unchanged are
-    kept. An image that cannot be read fails alone.
+    kept. An image that cannot be read fails alone. Large ones come last, one after the other, and
+    are read and written by window: above ``spec.max_megapixels`` the mask is ``<id>.tif``, that of
+    a zarr array ``<id>.zarr``.
 
     Args:
         predictor: The model.
@@ -66,6 +77,7 @@ def predict_files(
         out: Folder to write; created.
         options: What to write besides masks.
         on_progress: Called as (images done, images in all, the last one).
+        on_tile: Called as (images done with the part of a large one, images in all, which part).
 
     Returns:
         One per image, sorted by id; ``failed`` ones say why.
@@ -78,44 +90,67 @@ def predict_files(
     _refuse_own_input(inputs, out)
     images = find_images(inputs, skip=out)
     folder = OutputFolder(out, _identity(predictor, options), _outputs(options))
-    predictions = []
+    predictions: list[Prediction] = []
+
+    def tile_done(image: InputImage, done: int, total: int) -> None:
+        if on_tile:
+            part = min(done / total, ALMOST)  # it is still to be cleaned and written
+            note = f"{image.id}: {done} of {total} tiles"
+            on_tile(len(predictions) + part, len(images), note)
+
     with folder.claimed(images, options.overwrite):
-        for prediction in _predict_all(predictor, images, folder, options):
+        for prediction in _predict_all(predictor, images, folder, options, tile_done):
             predictions.append(prediction)
             if on_progress:
                 on_progress(len(predictions), len(images), prediction)
+        predictions.sort(key=lambda prediction: prediction.id)
         folder.write_manifest(predictions)
     return tuple(predictions)
 
 
 def mask_files(predictions: Sequence[Prediction], out: Path) -> dict[str, Path]:
     """Return the mask file of every image that was done, by id: what a submission is made of."""
-    return {p.id: out / f"{p.id}.png" for p in predictions if p.status == "done"}
+    return {p.id: out / f"{p.id}{p.ending}" for p in predictions if p.status == "done"}
 
 
 def _predict_all(
-    predictor: Tracer, images: Sequence[InputImage], folder: OutputFolder, options: PredictOptions
+    predictor: Tracer,
+    images: Sequence[InputImage],
+    folder: OutputFolder,
+    options: PredictOptions,
+    on_tile: Callable[[InputImage, int, int], None],
 ) -> Iterator[Prediction]:
-    def one(streams: Streams, image: InputImage) -> Prediction:
+    def one(streams: Streams, image: InputImage) -> Prediction | None:
         return _predict_one(streams, image, folder, options)
 
-    return abreast(predictor, images, one, options.at_once)
+    large = []
+    for image, prediction in zip(
+        images, abreast(predictor, images, one, options.at_once), strict=True
+    ):
+        if prediction:
+            yield prediction
+        else:
+            large.append(image)
+    for image in large:
+        yield _predict_large(predictor, image, folder, options, partial(on_tile, image))
 
 
 def _predict_one(
     streams: Streams, image: InputImage, folder: OutputFolder, options: PredictOptions
-) -> Prediction:
+) -> Prediction | None:
+    """Predict an image in memory; None when it is one to be read by window."""
     if known := folder.is_done(image):
         return _prediction(image, known)
     began = time.perf_counter()
     try:
+        with opened(image.source, streams.tracer.spec, options.level) as windowed:
+            if windowed:
+                return None
         size, mtime_ns = stamp(image.source)  # before reading: the next run sees a later change
         files, share, estimate = _trace(streams, image.source, options)
-    # what networks and resampling raise, out of memory included; the other images go on
-    except (CalcoError, OSError, ValueError, RuntimeError, MemoryError, cv2.error) as error:
+    except _FAULTS as error:
         folder.discard(image.id)
-        seconds = time.perf_counter() - began
-        return Prediction(image.id, image.source, "failed", math.nan, seconds, _one_line(error))
+        return _failure(image, time.perf_counter() - began, error)
     seconds = time.perf_counter() - began
     done = DoneImage(
         id=image.id,
@@ -130,6 +165,48 @@ def _predict_one(
     return _prediction(image, done)
 
 
+def _predict_large(
+    predictor: Tracer,
+    image: InputImage,
+    folder: OutputFolder,
+    options: PredictOptions,
+    on_tile: Callable[[int, int], None],
+) -> Prediction:
+    began = time.perf_counter()
+    try:
+        size, mtime_ns = stamp(image.source)
+        with opened(image.source, predictor.spec, options.level) as large:
+            if large is None:
+                raise CalcoError(_changed(image.source))
+            traced = trace_large(predictor, large, folder, image.id, on_tile)
+    except OutputError:
+        raise
+    except _FAULTS as error:
+        folder.discard(image.id)
+        return _failure(image, time.perf_counter() - began, error)
+    done = DoneImage(
+        id=image.id,
+        size=size,
+        mtime_ns=mtime_ns,
+        outputs=folder.outputs,
+        foreground_fraction=traced.foreground_fraction,
+        estimated_dice=traced.estimated_dice,
+        seconds=time.perf_counter() - began,
+        form=traced.form,
+    )
+    folder.note(done)
+    traced.scratch.discard()
+    return _prediction(image, done)
+
+
+def _failure(image: InputImage, seconds: float, error: Exception) -> Prediction:
+    return Prediction(image.id, image.source, "failed", math.nan, seconds, _one_line(error))
+
+
+def _changed(source: Path) -> Problem:
+    return Problem("IMG_SIZE", "the file was replaced meanwhile", str(source), do="run again")
+
+
 def _prediction(image: InputImage, done: DoneImage) -> Prediction:
     return Prediction(
         id=image.id,
@@ -138,6 +215,7 @@ def _prediction(image: InputImage, done: DoneImage) -> Prediction:
         foreground_fraction=done.foreground_fraction,
         seconds=done.seconds,
         estimated_dice=done.estimated_dice,
+        ending=f".{done.form}",
     )
 
 
@@ -182,7 +260,8 @@ def _identity(predictor: Tracer, options: PredictOptions) -> str:
     if not options.model:
         return ""
     params = predictor.params
-    return f"{options.model} {predictor.spec} {replace(params, note='')}"
+    spec, how = predictor.spec, f"{predictor.tiling}, level {options.level}"
+    return f"{options.model} {spec} {replace(params, note='')} {how}"
 
 
 def _refuse_own_input(inputs: Sequence[str | Path], out: Path) -> None:
