@@ -117,7 +117,7 @@ class Stub:
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (B, H, W) float32 of (B, H, W, C) uint8."""
-        return images[..., 0].astype(np.float32) / 16 - 8
+        return images[..., 0].astype(np.float32) / np.float32(16) - np.float32(8)
 
 
 def resident_mb(name: str) -> float:
@@ -164,15 +164,16 @@ def page(cases: dict[str, Any]) -> str:
     """Return the report as Markdown."""
     rows = [
         f"| {name.split()[0]} | {name.split()[1]} | {c['idle_mb']:.0f} |"
-        f" {c['peak_mb'] - c['idle_mb']:.0f} | {c['seconds']:.0f} | {c['processes']} | {c['state']} |"
+        f" {c['peak_mb'] - c['idle_mb']:.0f} | {c['seconds']:.0f} | {c['processes']} |"
+        f" {c['state']} |"
         for name, c in sorted(
             cases.items(), key=lambda kv: (kv[0].split()[1], int(kv[0].split()[0]))
         )
     ]
     head = (
         "# Images larger than memory\n\n"
-        "Peak resident set of a process that predicts one square RGB slide (tiled JPEG TIFF), with\n"
-        "`--prob --overlay`: its highest VmHWM, above what it held when the model was loaded.\n"
+        "Peak resident set of a process that predicts one square RGB slide (tiled JPEG TIFF)\n"
+        "with `--prob --overlay`: its VmHWM, above what it held when the model was loaded.\n"
         "Two cores. `network` is a trained EfficientNet-lite0 U-Net; `stub` is one threshold in\n"
         "its place, everything else the same. A process is killed (SIGKILL) after its limit and\n"
         "the next one goes on. Written by `scripts/benchmark_big.py` from `big_images.json`.\n\n"

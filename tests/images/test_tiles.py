@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -110,13 +111,13 @@ def test_starting_at_a_later_row_changes_no_bit(
 
 @given(SIZES, TILINGS)
 def test_the_mixture_stays_within_what_was_predicted(size: tuple[int, int], tiling: Tiling) -> None:
-    rng = np.random.default_rng(1)
-    out = blend(size, tiling, lambda w: rng.choice(np.float32([0, 1]), (w.height, w.width)))
+    rng, bits = np.random.default_rng(1), np.array([0, 1], np.float32)
+    out = blend(size, tiling, lambda w: rng.choice(bits, (w.height, w.width)))
     assert out.min() >= 0
     assert out.max() <= 1
 
 
-def whole(image: FloatMap):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def whole(image: FloatMap) -> Callable[[Window], FloatMap]:
     return lambda tile: image[tile.slices]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -19,6 +20,8 @@ from calco.images.tiff_windows import TiffWindows
 from calco.images.tiles import Window
 from calco.images.windowed import opened
 from calco.records import ImageSpec
+
+Tile = tuple[int, int] | None
 
 SPEC = ImageSpec(channels=3)
 GREY = ImageSpec(channels=1)
@@ -123,7 +126,7 @@ def turn(path: Path, orientation: int) -> None:
 @pytest.mark.parametrize("tile", [None, (32, 32)])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_sixteen_bits_are_scaled_as_in_training(
-    tmp_path: Path, byteorder: Any, tile: Any, compression: Any
+    tmp_path: Path, byteorder: str, tile: Tile, compression: str | None
 ) -> None:
     values = noise(70, 90, 3, dtype=np.uint16) * 16
     path = tmp_path / "a.tif"
@@ -166,11 +169,9 @@ def test_pyramids_are_read_by_window_however_small(
 
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
 def test_plain_images_have_one_level(tmp_path: Path, suffix: str) -> None:
-    import cv2
-
     cv2.imwrite(str(tmp_path / f"a{suffix}"), noise(70, 90, 3))
     with (
-        pytest.raises(CalcoError, match="IMG_LEVEL.*no pyramid"),
+        pytest.raises(CalcoError, match=r"IMG_LEVEL.*no pyramid"),
         opened(tmp_path / f"a{suffix}", SPEC, 1),
     ):
         pass
@@ -181,7 +182,7 @@ def test_plain_images_have_one_level(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("axes", ["yxc", "cyx", "yx"])
-def test_zarr_arrays(tmp_path: Path, zarr_format: Any, axes: str) -> None:
+def test_zarr_arrays(tmp_path: Path, zarr_format: Literal[2, 3], axes: str) -> None:
     shape = {"yxc": (70, 90, 3), "cyx": (3, 70, 90), "yx": (70, 90)}[axes]
     values = noise(*shape)
     chunks = tuple(min(n, 32) for n in shape)
@@ -267,7 +268,7 @@ def cut(path: Path, n_bytes: int) -> None:
 @pytest.mark.parametrize("compression", [None, "zlib", "jpeg"])
 @pytest.mark.parametrize("tile", [None, (32, 32)])
 def test_a_damaged_part_is_named_and_the_rest_is_read(
-    tmp_path: Path, compression: Any, tile: Any
+    tmp_path: Path, compression: str | None, tile: Tile
 ) -> None:
     path = tmp_path / "a.tif"
     rows = None if tile else 16
@@ -285,7 +286,7 @@ def test_a_damaged_part_is_named_and_the_rest_is_read(
     with opened(path, SPEC) as image:
         assert image is not None
         assert image.read(Window(0, 0, 10, 10)).shape == (10, 10, 3)
-        with pytest.raises(CalcoError, match="a.tif, window at row 64, column 80"):
+        with pytest.raises(CalcoError, match=r"a\.tif, window at row 64, column 80"):
             image.read(Window(64, 80, 6, 10))
 
 
@@ -305,7 +306,7 @@ def test_a_jpeg_larger_than_its_tile_is_not_decoded(tmp_path: Path) -> None:
     small.write_bytes(data)
     with opened(small, SPEC) as image:
         assert image is not None
-        with pytest.raises(CalcoError, match="IMG_TRUNCATED.*tile or strip 0"):
+        with pytest.raises(CalcoError, match=r"IMG_TRUNCATED.*tile or strip 0"):
             image.read(Window(0, 0, 8, 8))
 
 

@@ -148,7 +148,7 @@ class TiffWindows:
                     raise CalcoError(_cut_off(self.path, index))
                 page.parent.filehandle.seek(page.dataoffsets[index] + start)
                 rows.append(self._read(page, inner.width * pixel, index))
-        values = np.frombuffer(b"".join(rows), dtype)
+        values: Values = np.frombuffer(b"".join(rows), dtype)
         return values.reshape(inner.height, inner.width, samples)
 
     def _decoded(self, number: int, index: int) -> Values:
@@ -176,10 +176,11 @@ class TiffWindows:
         data = self._read(page, n_bytes, index)
         if self.kind.compression == _JPEG:
             _check_jpeg(self.path, data, index, (height, width))
-        values, _, _ = self.kind.decode(
+        decoded, _, _ = self.kind.decode(
             data, index, jpegtables=self.kind.jpegtables, jpegheader=self.kind.jpegheader
         )
-        return np.asarray(values)[0]  # a depth of 1 comes first
+        values: Values = decoded[0]  # a depth of 1 comes first
+        return values
 
     def _read(self, page: Any, n_bytes: int, index: int) -> bytes:  # noqa: ANN401
         data: bytes = page.parent.filehandle.read(n_bytes)

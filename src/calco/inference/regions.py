@@ -45,8 +45,8 @@ class _Seams:
 
     def add(self, labels: _Labels, sums: _Sums) -> None:
         """Take in the next strip: (h, W) labels, 0 outside of regions, and (N, K) sums of each."""
-        border = np.unique(labels[[0, -1]])
-        border = border[border > 0].astype(np.int64)
+        touching = np.unique(labels[[0, -1]]).astype(np.int64)
+        border = touching[touching > 0]
         node = np.zeros(len(sums), np.int64)
         node[border] = self._n_nodes + 1 + np.arange(len(border))
         if self._last_row is not None:
