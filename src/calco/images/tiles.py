@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +15,10 @@ FloatMap = NDArray[np.float32]
 _STEPS = 2**13
 """Shares of the tiles of a pixel are multiples of 1 / 8192 along rows and along columns. The
 product with a float32 then has 13 + 13 + 24 bits, which a float64 holds: no sum is rounded."""
+
+
+_COARSEST_GRID_PX = 128
+"""Networks pool 32 times at most, at a quarter of the image's scale at most."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +57,20 @@ class _Axis:
     Attributes:
         starts: First pixel of each tile.
         ends: Where each tile's last word ends: the start of the next one, or the image's end.
-        shares: (N, tile) float64, what each pixel of each tile counts; 1 in sum wherever one is.
+        shares: float64 for each pixel of each tile, what it counts; 1 in sum wherever one is.
     """
 
     starts: Sequence[int]
     ends: Sequence[int]
-    shares: NDArray[np.float64]
+    shares: Sequence[NDArray[np.float64]]
 
 
 def windows(size: tuple[int, int], tiling: Tiling) -> list[Window]:
-    """Cover an image with equal tiles that overlap at least so much and never leave it.
+    """Cover an image with tiles that overlap at least so much and never leave it.
 
-    All but the last of a row or column start at multiples of one step. Where that step is a
-    multiple of what the network pools, neighbours see the same grid and agree.
+    They start at multiples of one step, or of its common divisor with 128 for the last of a row or
+    column, which is smaller by less than that. Where that is a multiple of what the network pools,
+    all tiles see the same grid and agree.
 
     Args:
         size: (height, width) of the image; a tile is smaller along a side that is.
@@ -79,9 +85,8 @@ def windows(size: tuple[int, int], tiling: Tiling) -> list[Window]:
     """
     if not 0 <= tiling.overlap_px < tiling.tile_px:
         raise ValueError(f"overlap of {tiling.overlap_px} px; expected 0 to {tiling.tile_px - 1}")
-    height, width = (min(side, tiling.tile_px) for side in size)
     tops, lefts = (_starts(side, tiling) for side in size)
-    return [Window(top, left, height, width) for top in tops for left in lefts]
+    return [_window(size, tiling, top, left) for top in tops for left in lefts]
 
 
 def blended(
@@ -99,7 +104,7 @@ def blended(
     Args:
         size: (height, width) of the image.
         tiling: Tile and overlap.
-        predict: Yields the (height, width) float32 map of each tile, in the order given.
+        predict: Yields the float32 map of each tile, of its size and in the order given.
         first_row: What lies above is left out, with the tiles that nothing else needs. It must be
             the top of a tile.
 
@@ -111,26 +116,29 @@ def blended(
         Isensee et al. (2021), nnU-Net, https://doi.org/10.1038/s41592-020-01008-z, for the
         Gaussian with a sigma of an eighth of the tile.
     """
-    height, width = (min(side, tiling.tile_px) for side in size)
     down, across = (_axis(side, tiling) for side in size)
-    needed = [i for i, top in enumerate(down.starts) if top + height > first_row]
-    tiles = (Window(down.starts[i], left, height, width) for i in needed for left in across.starts)
-    maps = iter(predict(tiles))
-    reach = height - min(end - top for top, end in zip(down.starts, down.ends, strict=True))
+    needed = [i for i, top in enumerate(down.starts) if top + len(down.shares[i]) > first_row]
+    maps = iter(
+        predict(
+            _window(size, tiling, down.starts[i], left) for i in needed for left in across.starts
+        )
+    )
+    # rows that a tile shares with those below
+    reach = max(s + len(w) - e for s, w, e in zip(down.starts, down.shares, down.ends, strict=True))
     above = np.zeros((reach, size[1]))  # (reach, W) float64: what upper rows of tiles have begun
     for i in needed:
-        top, n_rows = down.starts[i], down.ends[i] - down.starts[i]
-        before = np.zeros((height, width))  # what tiles to the left have begun
+        top, height, n_rows = down.starts[i], len(down.shares[i]), down.ends[i] - down.starts[i]
+        before = np.zeros((height, 0))  # what tiles to the left have begun
         for left, end, share in zip(across.starts, across.ends, across.shares, strict=True):
-            n_cols = end - left
-            sums = before + down.shares[i][:, None] * share * next(maps)  # (tile, tile) float64
-            before = np.pad(sums[:, n_cols:], ((0, 0), (0, n_cols)))
-            done = sums[:, :n_cols]
-            done[:reach] += above[:, left:end]
+            sums = down.shares[i][:, None] * share * next(maps)  # (tile, tile) float64
+            sums[:, : before.shape[1]] += before
+            before = sums[:, end - left :]
+            done = sums[:, : end - left]
+            done[:reach] += above[:height, left:end]
             above[: height - n_rows, left:end] = done[n_rows:]
             above[height - n_rows :, left:end] = 0
             if top >= first_row:
-                yield Window(top, left, n_rows, n_cols), done[:n_rows].astype(np.float32)
+                yield Window(top, left, n_rows, end - left), done[:n_rows].astype(np.float32)
 
 
 def blend(size: tuple[int, int], tiling: Tiling, predict: Callable[[Window], FloatMap]) -> FloatMap:
@@ -139,7 +147,7 @@ def blend(size: tuple[int, int], tiling: Tiling, predict: Callable[[Window], Flo
     Args:
         size: (height, width) of the image.
         tiling: Tile and overlap.
-        predict: Returns the (height, width) float32 map of a tile.
+        predict: Returns the float32 map of a tile, of its size.
 
     Returns:
         (H, W) float32.
@@ -151,27 +159,34 @@ def blend(size: tuple[int, int], tiling: Tiling, predict: Callable[[Window], Flo
 
 
 def _starts(side: int, tiling: Tiling) -> list[int]:
-    room = max(0, side - tiling.tile_px)
-    return [*range(0, room, tiling.tile_px - tiling.overlap_px), room]
+    room, step = max(0, side - tiling.tile_px), tiling.tile_px - tiling.overlap_px
+    grid = math.gcd(step, _COARSEST_GRID_PX)
+    return [*range(0, room, step), -(-room // grid) * grid]
+
+
+def _window(size: tuple[int, int], tiling: Tiling, top: int, left: int) -> Window:
+    height, width = min(tiling.tile_px, size[0] - top), min(tiling.tile_px, size[1] - left)
+    return Window(top, left, height, width)
 
 
 def _axis(side: int, tiling: Tiling) -> _Axis:
     starts = _starts(side, tiling)
-    bell = _bell(min(side, tiling.tile_px))
     margin = tiling.overlap_px // 4
-    weights = np.tile(bell, (len(starts), 1))  # (N, tile)
-    weights[1:, :margin] = 0
-    weights[:-1, len(bell) - margin :] = 0
+    places = [slice(start, min(start + tiling.tile_px, side)) for start in starts]
+    weights = [_bell(place.stop - place.start) for place in places]
+    for weight in weights[1:]:
+        weight[:margin] = 0
+    for weight in weights[:-1]:
+        weight[len(weight) - margin :] = 0
     total, reached, given = np.zeros((3, side))
-    for start, weight in zip(starts, weights, strict=True):
-        total[start : start + len(bell)] += weight
-    shares = np.empty_like(weights)
-    for start, weight, share in zip(starts, weights, shares, strict=True):
-        here = slice(start, start + len(bell))
-        reached[here] += weight  # in the order of the total: the last one makes exactly that
-        upto = np.rint(reached[here] / total[here] * _STEPS) / _STEPS
-        share[:] = upto - given[here]
-        given[here] = upto
+    for place, weight in zip(places, weights, strict=True):
+        total[place] += weight
+    shares = []
+    for place, weight in zip(places, weights, strict=True):
+        reached[place] += weight  # in the order of the total: the last one makes exactly that
+        upto = np.rint(reached[place] / total[place] * _STEPS) / _STEPS
+        shares.append(upto - given[place])
+        given[place] = upto
     ends = [*(following for _, following in pairwise(starts)), side]
     return _Axis(starts, ends, shares)
 
