@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -58,26 +59,20 @@ def predict(
         predictor = opened.with_tiling(tile, overlap)
         model = RunDir(run).model_sha256() if run.is_dir() else sha256_of(run)
         options = PredictOptions(prob, overlay, overwrite, model, level=level)
-        done = predict_files(
-            predictor,
-            images,
-            out,
-            options,
-            lambda i, n, _: terminal.step("predict", i, n),
-            lambda i, n, part: terminal.step("predict", i, n, part),
-        )
+        step = partial(terminal.step, "predict")
+        done = predict_files(predictor, images, out, options, lambda i, n, _: step(i, n), step)
         failed = [p for p in done if p.status == "failed"]
         for item in failed:
             terminal.say(item.message, "red")
         terminal.say(f"predicted {len(done) - len(failed)} of {len(done)} images into {out}")
+        files = mask_files(done, out)
         if submission:
             limit = predictor.spec.max_megapixels
-            files = mask_files(done, out)
             report = write_submission(files, submission, chosen, like, limit, objects)
             counts = f"{report.n_images} images, {report.n_rows} rows"
             terminal.say(f"submission {submission}: {counts}; {report.note}")
         if as_formats:
-            traced = {p.id: (out / f"{p.id}.png", p.source) for p in done if p.status == "done"}
+            traced = {p.id: (files[p.id], p.source) for p in done if p.id in files}
             limit = predictor.spec.max_megapixels
             formats = [f.value for f in as_formats]
             written = write_annotations(traced, out, formats, objects, limit)
