@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import signal
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import safetensors.torch
+import timm
 
-from calco.config import Config
+from calco.config import Config, ModelConfig, load_config
 from calco.errors import CalcoError, StoppedError
 from calco.images.io import read_pixels
 from calco.inference.predictor import Predictor, predict_maps
@@ -107,6 +110,37 @@ def test_a_stopped_run_has_a_report_and_resumes(
     scores = resume(folder, Clock(), Listener())
     assert scores.summaries["test"].n_images == 3
     assert folder.load_summary()["epochs"] == 2
+
+
+def test_an_encoder_that_cannot_be_had_is_told_before_data_are_read(tmp_path: Path) -> None:
+    config = load_config(None, ("model.encoder=resnet43",))
+    with pytest.raises(CalcoError, match="ENCODER_NAME"):
+        run(tmp_path / "no such data", config, RunDir(tmp_path / "run"), Clock(), Listener())
+
+
+def test_another_encoder_with_weights_from_a_file_stops_and_resumes(
+    discs: Path,
+    tiny_config: Config,
+    tmp_path: Path,
+    stop_at: Callable[[int, signal.Signals], Watch],
+) -> None:
+    weights = tmp_path / "w.safetensors"
+    model = timm.create_model("mobilenetv3_small_050")
+    safetensors.torch.save_file(model.state_dict(), weights)
+    chosen = ModelConfig(encoder="tu-mobilenetv3_small_050", weights=str(weights))
+    rates = {"layer_decay": 0.5, "encoder_lr_factor": 0.5, "threads": 1}
+    fit_config = tiny_config.fit.model_copy(update=rates)
+    config = tiny_config.model_copy(update={"model": chosen, "fit": fit_config})
+    folder = RunDir(tmp_path / "run")
+    with pytest.raises(StoppedError):
+        run(discs, config, folder, Clock(), Listener(watch=stop_at(3, signal.SIGINT)))
+    resume(folder, Clock(), Listener())
+    network = folder.load_plan().network
+    assert network.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert 55 < network.std[0] < 60  # what timm's weights were trained with
+    weights.unlink()  # a finished run needs them no more
+    image = np.zeros((20, 30, 3), np.uint8)
+    assert Predictor.from_run(folder.path).prob(image).shape == (20, 30)
 
 
 @pytest.fixture(scope="module")

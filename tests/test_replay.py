@@ -10,10 +10,23 @@ import pytest
 from calco.config import FitConfig, ModelConfig, load_config
 from calco.errors import CalcoError
 from calco.records import NetworkPlan, Plan
-from calco.replay import DERIVED, FIT, settings_of
+from calco.replay import DERIVED, FIT, RESTS_ON, settings_of
 from calco.runs import RunDir
 
-NETWORK = NetworkPlan("unet", 3, (0.0,) * 3, (255.0,) * 3, width=12, dropout=0.25, scale=2.0)
+NETWORK = NetworkPlan(
+    family="encoder_unet",
+    in_channels=3,
+    mean=(127.0,) * 3,
+    std=(128.0,) * 3,
+    encoder="resnet18",
+    width=12,
+    dropout=0.25,
+    scale=2.0,
+    decoder="fpn",
+    weights="w.safetensors",
+    weights_sha256="0" * 64,
+    freeze_encoder=True,
+)
 PLAN = Plan(
     network=NETWORK,
     crop_px=96,
@@ -33,6 +46,8 @@ PLAN = Plan(
     focus=0.7,
     threads=1,
     channels_last=False,
+    encoder_lr_factor=0.5,
+    layer_decay=0.8,
     reasons={"batch": "made up"},
 )
 
@@ -49,7 +64,7 @@ def test_every_planned_setting_becomes_a_given_one(plan_yaml: Path) -> None:
     config = load_config(plan_yaml)
     for name in FIT:
         assert getattr(config.fit, name) == getattr(PLAN, name), name
-    for name in ModelConfig.model_fields:
+    for name in set(ModelConfig.model_fields) - {"download"}:
         assert getattr(config.model, name) == getattr(NETWORK, name), name
     assert config.loss.name == "focal"
     assert config.budget_s == 90
@@ -57,11 +72,17 @@ def test_every_planned_setting_becomes_a_given_one(plan_yaml: Path) -> None:
 
 def test_no_planned_setting_is_forgotten() -> None:
     planned = {f.name for f in dataclasses.fields(Plan)}
-    elsewhere = {"network", "loss", "budget_s", "reasons", "fingerprint", "machine", "start"}
+    elsewhere = {"network", "loss", "budget_s", "start", *RESTS_ON}
     assert planned - elsewhere == set(FIT)
     assert set(FIT) <= set(FitConfig.model_fields)
     network = {f.name for f in dataclasses.fields(NetworkPlan)}
-    assert network - set(DERIVED) == set(ModelConfig.model_fields)
+    # whether weights may be fetched is no property of the network that they are in
+    assert network - set(DERIVED) == set(ModelConfig.model_fields) - {"download"}
+
+
+def test_a_plan_without_an_encoder_asks_for_none() -> None:
+    plan = {"network": {"family": "lean", "width": 8, "encoder": "resnet18", "pretrained": False}}
+    assert settings_of(plan)["model"] == {"family": "lean", "width": 8}
 
 
 def test_what_is_typed_wins_over_the_plan(plan_yaml: Path) -> None:

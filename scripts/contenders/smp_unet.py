@@ -19,12 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from calco.nets.encoders import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    load_imagenet,
-    read_imagenet_weights,
-)
+from calco.nets.encoders import DEFAULT_ENCODER
+from calco.nets.weights import find_weights, load_weights
 from contenders.courses import Course, Labelled
 from contenders.loop import Stopwatch, TorchLearner, race
 from contenders.records import Job, Outcome
@@ -48,8 +44,9 @@ def compete(job: Job, course: Course) -> Outcome:
     network = smp.create_model("unet", encoder, encoder_weights=None, in_channels=3, classes=1)
     mean, std = torch.tensor(RESNET_MEAN), torch.tensor(RESNET_STD)
     if pretrained:
-        load_imagenet(network.encoder, read_imagenet_weights())
-        mean, std = torch.full((3,), IMAGENET_MEAN), torch.full((3,), IMAGENET_STD)
+        found = find_weights(DEFAULT_ENCODER)
+        load_weights(network.encoder, 3, found)
+        mean, std = torch.tensor(found.mean), torch.tensor(found.std)
     mean, std = mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
 
     def logits(image: NDArray[np.uint8]) -> Tensor:

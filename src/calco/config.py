@@ -19,6 +19,7 @@ from calco.replay import is_plan, settings_of
 from calco.strict_yaml import MAX_CHARS, parse_yaml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -28,6 +29,8 @@ Level = Annotated[int, Field(ge=0, le=255)]
 LossName = Literal["bce_dice", "dice", "bce", "focal", "tversky", "lovasz"]
 OptimizerName = Literal["adamw", "adam", "sgd"]
 Family = Literal["unet", "encoder_unet", "lean"]
+Smp = Literal["unet", "unetplusplus", "fpn", "deeplabv3plus", "segformer", "upernet"]
+DecoderName = Literal["light", Smp]
 NormName = Literal["batch", "group", "instance", "none"]
 MIN_SCALE, MAX_SCALE = 0.125, 4.0  # of what the network sees against the image
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -116,10 +119,19 @@ class ModelConfig(Section):
     family: Family | None = None
     """``unet`` is written out in nets/unet.py; ``encoder_unet`` has a pretrained encoder; ``lean``
     is cheap on processors and takes width, norm and dropout as ``unet`` does; None chooses."""
-    encoder: Literal["efficientnet-lite0"] = "efficientnet-lite0"
-    """Encoder of ``encoder_unet``; its ImageNet weights are installed with calco."""
+    encoder: str | None = None
+    """Of ``encoder_unet``: ``efficientnet-lite0`` to ``-lite4``, a name of segmentation-models-
+    pytorch, or ``tu-`` and a name of timm; None takes lite0, whose weights come with calco."""
+    decoder: DecoderName | None = None
+    """Of ``encoder_unet``: None takes ``light``, a U-Net's that ends at half the resolution."""
     pretrained: bool = True
-    """Start ``encoder_unet`` from ImageNet weights."""
+    """Start from trained weights: of ``weights``, a package or the Hugging Face cache, or fail."""
+    weights: str | None = None
+    """File of the encoder's weights, ``.safetensors``."""
+    download: bool = False
+    """Fetch the encoder's weights from the Hugging Face Hub when they are not on this machine."""
+    freeze_encoder: bool = False
+    """Leave the encoder's weights and batch statistics as they are."""
     width: Annotated[int, Field(ge=4, le=256)] | None = None
     """Channels after the first block of ``unet``, doubled at each level, or those of ``lean`` at a
     quarter of the resolution; None takes 64 or 32."""
@@ -165,6 +177,10 @@ class FitConfig(Section):
     """Update rule."""
     learning_rate: Positive | None = None
     """Peak learning rate."""
+    encoder_lr_factor: Share = 1.0
+    """Learning rate of the encoder over that of the rest."""
+    layer_decay: Share = 1.0
+    """Learning rate of each stage of the encoder over that of the next, towards the decoder."""
     weight_decay: NonNegative | None = None
     """Decoupled for adamw, L2 for adam and sgd."""
     schedule: Literal["cosine", "constant"] | None = None

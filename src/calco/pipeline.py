@@ -24,6 +24,7 @@ from calco.inference.maps import ProbMap, save_levels
 from calco.inference.postprocess import clean
 from calco.inference.predictor import Predictor, predict_maps
 from calco.metrics.summary import score_image
+from calco.nets.asked import require_network
 from calco.records import (
     SUBSETS,
     FitResult,
@@ -103,6 +104,7 @@ def run(data: Path, config: Config, folder: RunDir, clock: Clock, listener: List
     """
     tell = listener.on_record
     folder.require_new()
+    require_network(config)
     source = open_source(config)  # a wrong one is said before the data are read
     tell(index := index_samples(data, config.data))
     tell(audit := audit_samples(index, config.data, config.audit, listener.on_audit))

@@ -20,8 +20,11 @@ FIT = (
     "precision",
     "threads",
     "channels_last",
+    "encoder_lr_factor",
+    "layer_decay",
 )
-DERIVED = ("in_channels", "mean", "std")  # follow from the data and the network
+DERIVED = ("in_channels", "mean", "std", "weights_sha256")  # follow from data and network
+OF_ENCODERS = ("encoder", "decoder", "pretrained", "weights", "freeze_encoder")
 RESTS_ON = ("reasons", "foretold_steps", "fingerprint", "machine")  # why, and no setting
 
 
@@ -46,7 +49,9 @@ def settings_of(plan: Mapping[str, object]) -> dict[str, object]:
     network = tree.pop("network")
     settings: dict[str, object] = {"model": network}
     if isinstance(network, Mapping):
-        settings["model"] = {k: v for k, v in network.items() if k not in DERIVED}
+        # a plan names an encoder for networks that have none, too
+        unused = OF_ENCODERS if network.get("family") in ("unet", "lean") else ()
+        settings["model"] = {k: v for k, v in network.items() if k not in (*DERIVED, *unused)}
     settings["fit"] = {name: tree.pop(name) for name in FIT if name in tree}
     start = tree.pop("start", None)
     if isinstance(start, Mapping):  # not the weights themselves: the file must still be there

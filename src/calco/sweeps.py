@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from calco.config import Config, config_to_yaml
 from calco.errors import CalcoError, Problem, StoppedError
 from calco.files import write_atomic
+from calco.nets.asked import require_network
 from calco.pipeline import Listener, describe_machine
 from calco.records import Audit, Pruner, Split, Sweep, SweepSpec, SweepTrial
 from calco.searching.folder import StudyNote, SweepDir
@@ -99,6 +100,7 @@ def begin_sweep(
     """
     asked = _ask(data, config, options)
     folder.run.require_new()
+    require_network(asked.config)
     if options.storage:  # a typo is said before an hour of reading
         open_study(options.storage, asked.name, options.lost_after_s)
     audit = _look(data, asked.config, listener)

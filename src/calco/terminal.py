@@ -177,10 +177,15 @@ class Terminal:
     def _plan(self, plan: Plan) -> None:
         net = plan.network
         size = f"resized to {plan.resize_px}" if plan.resize_px else f"crops of {plan.crop_px}"
-        start = "ImageNet weights" if net.pretrained else "random weights"
+        kind = "ImageNet" if net.encoder.startswith("efficientnet-lite") else "trained"
+        start = f"{kind if net.pretrained else 'random'} weights"
         start = f"weights of {plan.start.source}" if plan.start else start
+        start += ", frozen" if net.freeze_encoder else ""
         name = "lean U-Net" if net.family == "lean" else "U-Net"
-        what = net.encoder if net.family == "encoder_unet" else f"width {net.width}"
+        what = f"width {net.width}"
+        if net.family == "encoder_unet":
+            name = "U-Net" if net.decoder == "light" else net.decoder
+            what = net.encoder
         self.say(
             f"plan      {name} ({what}, {start}), {size} px, batch {plan.batch}, {plan.loss},"
             f" {plan.optimizer} {plan.learning_rate:g}"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from calco.errors import CalcoError
-from calco.nets import checkpoint, encoders
+from calco.nets import checkpoint, weights
 from calco.nets.build import build_network
 from calco.nets.checkpoint import ModelCard, load_model, load_state, save_model, save_state
 from calco.nets.sealed import write_sealed
@@ -64,7 +64,7 @@ def test_card_survives_with_all_its_numbers(path: Path) -> None:
 def test_loading_needs_no_imagenet_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "m.safetensors"
     save_model(path, _network(ENCODER), ModelCard(ENCODER, ImageSpec(channels=1)))
-    monkeypatch.setattr(encoders, "WEIGHTS_PACKAGE", "not_installed_here")
+    monkeypatch.setattr(weights, "PACKAGES", {})  # as if none were installed
     assert load_model(path)[1].network.pretrained
 
 

@@ -1,123 +1,257 @@
-import importlib
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import matplotlib
 import numpy as np
 import pytest
-import timm
 import torch
 from torch import Tensor, nn
 
+from calco.config import DecoderName
 from calco.errors import CalcoError
-from calco.nets import encoders
+from calco.inference.engines import OnnxEngine, TorchEngine
+from calco.nets.build import Segmenter, build_network
+from calco.nets.checkpoint import ModelCard, load_model, save_model
 from calco.nets.encoders import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    EncoderUNet,
+    EncoderDecoder,
     adapt_stem,
-    load_imagenet,
-    read_imagenet_weights,
+    require_fitting,
+    require_known,
+    timm_name,
 )
+from calco.nets.graph import to_onnx
+from calco.records import ImageSpec, NetworkPlan
 
-MILITARY_UNIFORM = 652  # ImageNet class
-
-
-@pytest.fixture(scope="module")
-def weights() -> dict[str, Tensor]:
-    return read_imagenet_weights()
-
-
-@pytest.fixture(scope="module")
-def portrait() -> Tensor:
-    """The photograph of an officer in uniform that comes with Matplotlib, (1, 3, 224, 224)."""
-    path = Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
-    pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)[:512]  # (512, 512, 3)
-    small = cv2.resize(pixels, (224, 224), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(small.astype(np.float32)).permute(2, 0, 1)[None]
+SMALL = "tu-mobilenetv3_small_050"
+DECODERS: tuple[DecoderName, ...] = (
+    "light",
+    "unet",
+    "unetplusplus",
+    "fpn",
+    "deeplabv3plus",
+    "segformer",
+    "upernet",
+)
+SIZES = [(1, 1), (31, 70), (64, 32)]
 
 
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    state = module.state_dict()
-    return {n: t.clone() for n, t in state.items() if not n.endswith("num_batches_tracked")}
+def planned(encoder: str, decoder: DecoderName, channels: int = 3) -> NetworkPlan:
+    mean, std = (127.0,) * channels, (128.0,) * channels
+    return NetworkPlan(
+        "encoder_unet", channels, mean, std, encoder, pretrained=False, decoder=decoder
+    )
 
 
-def test_every_encoder_tensor_is_replaced_by_its_counterpart(weights: dict[str, Tensor]) -> None:
-    network = EncoderUNet(pretrained=False)
-    before = _tensors(network.encoder)
-    load_imagenet(network.encoder, weights)
-    after = _tensors(network.encoder)
-    used = [t for n, t in weights.items() if t.ndim and not n.startswith(("_conv_h", "_bn1", "_f"))]
-    assert len(before) == len(used) == 240
-    assert all(torch.equal(a, u) for a, u in zip(after.values(), used, strict=True))
-    assert not any(torch.equal(before[name], after[name]) for name in before)
-
-
-def test_the_order_of_layers_is_right_because_the_classifier_works(
-    weights: dict[str, Tensor], portrait: Tensor
-) -> None:
-    # the same order, carried through to the classifier that we cut off, names the picture
-    network = timm.create_model("tf_efficientnet_lite0").eval()
-    state = network.state_dict()
-    network.load_state_dict(dict(zip(state, weights.values(), strict=True)))
-    with torch.no_grad():
-        classes = network((portrait - IMAGENET_MEAN) / IMAGENET_STD).softmax(1)[0]
-    assert int(classes.argmax()) == MILITARY_UNIFORM
-    assert float(classes.max()) > 0.3
-
-    # and those are the encoder's features, bit for bit
-    encoder = EncoderUNet().eval().encoder
-    whole = network.forward_intermediates(portrait, intermediates_only=True)
-    with torch.no_grad():
-        features = encoder(portrait)[1:]
-    assert all(torch.equal(a, b) for a, b in zip(features, whole, strict=True))
-
-
-def _stem_variance_ratio(weights: dict[str, Tensor], image: Tensor) -> float:
-    """Variance after the first convolution over the one stored in training, median of filters."""
-    maps = nn.functional.conv2d(image, weights["_conv_stem.weight"], stride=2, padding=1)
-    ratio = maps.var(dim=(0, 2, 3)) / weights["_bn0.running_var"]
-    return float(ratio.median())
-
-
-def test_the_normalisation_is_the_one_of_training(
-    weights: dict[str, Tensor], portrait: Tensor
-) -> None:
-    ours = _stem_variance_ratio(weights, (portrait - IMAGENET_MEAN) / IMAGENET_STD)
-    usual = torch.tensor([58.395, 57.12, 57.375]).view(1, 3, 1, 1)
-    assert 0.8 < ours < 1.25
-    assert _stem_variance_ratio(weights, portrait / usual) > 4  # negative controls
-    assert _stem_variance_ratio(weights, portrait / 255) < 0.4
-
-
-def test_pretrained_features_tell_pictures_apart(portrait: Tensor) -> None:
-    # a random encoder answers nearly alike to anything; a trained one does not
+def built(plan: NetworkPlan) -> Segmenter:
     torch.manual_seed(0)
-    noise = torch.randint(0, 256, portrait.shape).float()
-    images = (torch.cat([portrait, portrait.flip(3), noise]) - IMAGENET_MEAN) / IMAGENET_STD
-
-    def similarities(pretrained: bool) -> tuple[float, float]:
-        encoder = EncoderUNet(pretrained=pretrained).eval().encoder
-        with torch.no_grad():
-            deep = encoder(images)[-1].mean(dim=(2, 3))  # (3, 320)
-        assert deep.isfinite().all()
-        cosine = nn.functional.cosine_similarity
-        return float(cosine(deep[0], deep[1], dim=0)), float(cosine(deep[0], deep[2], dim=0))
-
-    mirrored, unlike = similarities(pretrained=True)
-    assert mirrored > 0.9
-    assert unlike < 0.3
+    return build_network(plan).eval()
 
 
-def test_a_grey_image_answers_as_its_rgb_copy() -> None:
-    torch.manual_seed(0)
-    grey = torch.randn(1, 1, 64, 64)
-    one, three = EncoderUNet(1).eval().encoder, EncoderUNet(3).eval().encoder
+def pixels(size: tuple[int, int], channels: int) -> Tensor:
+    own = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (2, channels, *size), dtype=torch.uint8, generator=own)
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "efficientnet-lite0",
+        "efficientnet-lite4",
+        "resnet34",
+        "efficientnet-b0",
+        "tu-resnet18",
+        "tu-resnet18.a1_in1k",
+    ],
+)
+def test_names_of_both_libraries_are_known(name: str) -> None:
+    require_known(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("resnet43", "resnet34"),
+        ("efficientnet_lite0", "efficientnet-lite0"),
+        ("convnext_nano", "tu-convnext_nano"),
+        ("tu-convnext_nanno", "tu-convnext_nano"),
+        ("tu-resnet18.a9_in1k", r"tu-resnet18\.a\d_in1k"),
+        ("timm-efficientnet-b0", "efficientnet-b0"),
+    ],
+)
+def test_a_misspelt_name_is_answered_with_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(CalcoError, match=rf"ENCODER_NAME.*did you mean {near}\?"):
+        require_known(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["hf-hub:someone/model", "tu-hf-hub:someone/model", "tu-local-dir:/"]
+)
+def test_a_name_leads_to_no_file_and_no_network(name: str) -> None:
+    # a model's card is read from a file that people pass around
+    with pytest.raises(CalcoError, match="ENCODER_NAME"):
+        EncoderDecoder(3, name)
+
+
+def test_lite_encoders_are_timms() -> None:
+    assert timm_name("efficientnet-lite3") == "tf_efficientnet_lite3"
+
+
+# --- any size, any number of channels, any decoder -----------------------------------------------
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_every_decoder_takes_every_size(decoder: DecoderName) -> None:
+    network = built(planned(SMALL, decoder, channels=4))
     with torch.no_grad():
-        pairs = zip(one(grey)[1:], three(grey.expand(-1, 3, -1, -1))[1:], strict=True)
-        for ours, theirs in pairs:
-            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+        for size in SIZES:
+            logits = network(pixels(size, 4))
+            assert logits.shape == (2, 1, *size)
+            assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 13])
+def test_any_number_of_channels(channels: int) -> None:
+    network = built(planned(SMALL, "light", channels))
+    assert network(pixels((40, 33), channels)).shape == (2, 1, 40, 33)
+
+
+@pytest.mark.parametrize("decoder", ["light", "fpn"])
+def test_a_model_on_disk_is_the_one_saved(decoder: DecoderName, tmp_path: Path) -> None:
+    plan = replace(planned(SMALL, decoder), weights="/home/someone/w.safetensors")
+    network = built(plan)
+    save_model(tmp_path / "best.safetensors", network, ModelCard(plan, ImageSpec(3)))
+    assert b"someone" not in (tmp_path / "best.safetensors").read_bytes()
+    before = torch.get_rng_state()
+    loaded, card = load_model(tmp_path / "best.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert card.network == replace(plan, weights=None)
+    image = pixels((40, 50), 3)
+    with torch.no_grad():
+        assert torch.equal(loaded(image), network(image))
+
+
+def test_an_encoder_that_needs_memory_to_be_built_is_loaded_too(tmp_path: Path) -> None:
+    plan = planned("mit_b0", "segformer")
+    network = built(plan)
+    save_model(tmp_path / "best.safetensors", network, ModelCard(plan, ImageSpec(3)))
+    loaded, _ = load_model(tmp_path / "best.safetensors")
+    with torch.no_grad():
+        assert torch.equal(loaded(pixels((40, 50), 3)), network(pixels((40, 50), 3)))
+
+
+@pytest.mark.slow  # the exporter thinks for some seconds
+@pytest.mark.parametrize(
+    ("encoder", "decoder"), [("resnet18", "deeplabv3plus"), (SMALL, "segformer")]
+)
+def test_an_exported_graph_takes_every_size(encoder: str, decoder: DecoderName) -> None:
+    network = built(planned(encoder, decoder))
+    engine, reference = OnnxEngine(to_onnx(network, 3, {})), TorchEngine(network)
+    for size in SIZES:
+        batch = np.ascontiguousarray(pixels(size, 3).permute(0, 2, 3, 1).numpy())  # (B, H, W, C)
+        np.testing.assert_allclose(engine.logits(batch), reference.logits(batch), atol=1e-3)
+
+
+def test_a_decoder_that_onnx_cannot_hold_is_refused_in_one_line() -> None:
+    with pytest.raises(CalcoError, match=r"EXPORT_POOLING.*upernet.*another model\.decoder"):
+        to_onnx(built(planned(SMALL, "upernet")), 3, {})
+
+
+# --- what does not go together -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [
+        ("efficientnet-lite0", "unetplusplus"),
+        ("mit_b0", "unet"),
+        ("tu-convnext_nano", "upernet"),
+        ("tu-regnety_002", "deeplabv3plus"),
+    ],
+)
+def test_what_goes_together_is_accepted(encoder: str, decoder: DecoderName) -> None:
+    before = torch.get_rng_state()
+    require_fitting(encoder, decoder)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "why"),
+    [
+        ("tu-vit_tiny_patch16_224", "unet", "downsampling pattern"),  # one scale
+        ("tu-swin_tiny_patch4_window7_224", "unet", r"doesn't match model \(224\)"),  # fixed size
+        ("tu-maxvit_nano_rw_256", "unet", "divisible by window"),
+        ("mit_b0", "unetplusplus", "not support"),
+        ("vgg11_bn", "deeplabv3plus", "dilated"),
+        ("tu-hrnet_w18", "deeplabv3plus", "AssertionError"),
+    ],
+)
+def test_what_does_not_is_one_line_with_its_reason(
+    encoder: str, decoder: DecoderName, why: str
+) -> None:
+    with pytest.raises(CalcoError, match=rf"ENCODER_UNFIT.*{encoder} with {decoder}.*{why}") as e:
+        require_fitting(encoder, decoder)
+    assert len(str(e.value).splitlines()) == 1
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_every_weight_takes_part(decoder: DecoderName) -> None:
+    # a weight without gradient would stall distributed training
+    network = EncoderDecoder(3, SMALL, decoder).train()
+    network(torch.rand(3, 3, 32, 64)).square().mean().backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("decoder", ["light", "fpn", "deeplabv3plus"])
+def test_dropout_acts_in_training_only(decoder: DecoderName) -> None:
+    torch.manual_seed(0)
+    network = EncoderDecoder(3, SMALL, decoder, dropout=0.5).eval()
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(network(image), network(image))
+    network.dropout.train()
+    assert not torch.equal(network(image), network(image))
+
+
+def test_a_frozen_encoder_stays_as_it_is_and_the_rest_learns() -> None:
+    network = built(replace(planned(SMALL, "light"), freeze_encoder=True)).network
+    assert isinstance(network, EncoderDecoder)
+    before = {n: t.clone() for n, t in network.state_dict().items()}
+    network.eval()
+    network.train()
+    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.1)
+    network(torch.rand(2, 3, 64, 64)).square().mean().backward()
+    optimizer.step()
+    after = network.state_dict()
+    assert all(torch.equal(t, after[n]) for n, t in before.items() if n.startswith("encoder."))
+    assert not torch.equal(after["head.weight"], before["head.weight"])
+    assert network.decoder.training
+
+
+def test_stages_are_those_of_the_maps() -> None:
+    network = EncoderDecoder(3, "resnet18")
+    names = {id(p): name for name, p in network.encoder.named_parameters()}
+    stages = network.stages()
+    first_words = [{names[id(p)].partition(".")[0] for p in stage} for stage in stages]
+    assert first_words == [{"conv1", "bn1"}, {"layer1"}, {"layer2"}, {"layer3"}, {"layer4"}]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "count"), [("efficientnet-lite0", 5), ("tu-convnext_atto", 4), ("mit_b0", 4)]
+)
+def test_stages_hold_every_weight_once(encoder: str, count: int) -> None:
+    network = EncoderDecoder(4, encoder)
+    stages = network.stages()
+    found = [id(p) for stage in stages for p in stage]
+    assert len(stages) == count
+    assert len(found) == len(set(found))
+    assert set(found) == {id(p) for p in network.encoder.parameters()}
+
+
+# --- first convolution ---------------------------------------------------------------------------
 
 
 def test_more_channels_take_turns_and_keep_the_response() -> None:
@@ -128,69 +262,14 @@ def test_more_channels_take_turns_and_keep_the_response() -> None:
     assert adapt_stem(stem, 6).flatten().tolist() == [0.5, 1.0, 1.5, 0.5, 1.0, 1.5]
 
 
-def test_logits_are_as_large_as_the_image() -> None:
-    network = EncoderUNet(4, pretrained=True, dropout=0.2)
-    assert network(torch.rand(2, 4, 64, 96)).shape == (2, 1, 64, 96)
-
-
-def test_every_weight_takes_part() -> None:
-    # a weight without gradient would stall distributed training
-    network = EncoderUNet(pretrained=False)
-    network(torch.rand(2, 3, 64, 64)).square().mean().backward()
-    assert [n for n, p in network.named_parameters() if p.grad is None] == []
-
-
-def test_dropout_acts_in_training_only() -> None:
-    torch.manual_seed(0)
-    network = EncoderUNet(pretrained=False, dropout=0.5).eval()
-    image = torch.rand(1, 3, 64, 64)
-    assert torch.equal(network(image), network(image))
-    network.dropout.train()
-    assert not torch.equal(network(image), network(image))
-
-
-def test_shapes_are_compared_before_anything_is_copied(weights: dict[str, Tensor]) -> None:
-    network = EncoderUNet(pretrained=False)
-    before = _tensors(network.encoder)
-    damaged = dict(weights)
-    damaged["_blocks.15._bn2.bias"] = torch.zeros(7)
-    with pytest.raises(CalcoError, match="ENCODER_SHAPES"):
-        load_imagenet(network.encoder, damaged)
-    assert all(torch.equal(t, before[n]) for n, t in _tensors(network.encoder).items())
-
-
-def _package(root: Path, monkeypatch: pytest.MonkeyPatch, blob: bytes) -> None:
-    (root / "fake_weights").mkdir()
-    (root / "fake_weights" / "__init__.py").touch()
-    (root / "fake_weights" / "w.pth").write_bytes(blob)
-    monkeypatch.syspath_prepend(root)
-    importlib.invalidate_caches()
-    monkeypatch.setattr(encoders, "WEIGHTS_PACKAGE", "fake_weights")
-    monkeypatch.setattr(encoders, "WEIGHTS_FILE", "w.pth")
-
-
-def test_tampered_weights_are_refused_unread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def never(*_: object, **__: object) -> None:
-        raise AssertionError("unpickled before the hash was checked")
-
-    _package(tmp_path, monkeypatch, b"\x80\x02not what was tested")
-    monkeypatch.setattr(torch, "load", never)
-    with pytest.raises(CalcoError, match="ENCODER_HASH"):
-        EncoderUNet()
-
-
-def test_missing_weights_name_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "WEIGHTS_PACKAGE", "no_such_package_here")
-    with pytest.raises(CalcoError, match=r"ENCODER_MISSING.*model\.pretrained: false"):
-        EncoderUNet()
-
-
-def test_without_pretraining_no_weights_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    def never() -> dict[str, Tensor]:
-        raise AssertionError("read")
-
-    reader: Callable[[], dict[str, Tensor]] = never
-    monkeypatch.setattr(encoders, "read_imagenet_weights", reader)
-    assert EncoderUNet(pretrained=False).stride == 32
+@pytest.mark.parametrize("there", [1, 2, 3, 4])
+@pytest.mark.parametrize("wanted", [1, 2, 4, 13])
+def test_a_constant_image_keeps_its_answer_where_turns_are_whole(there: int, wanted: int) -> None:
+    stem = torch.rand(5, there, 3, 3)
+    adapted = adapt_stem(stem, wanted)
+    assert adapted.shape == (5, wanted, 3, 3)
+    if wanted == 1 or wanted % there == 0:
+        answers = [
+            nn.functional.conv2d(torch.ones(1, w.shape[1], 3, 3), w) for w in (stem, adapted)
+        ]
+        torch.testing.assert_close(*answers)

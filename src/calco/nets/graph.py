@@ -45,8 +45,9 @@ def to_onnx(network: nn.Module, channels: int, metadata: Mapping[str, str]) -> b
         metadata: Texts kept in the file by name.
 
     Raises:
-        CalcoError: When the packages for it are not installed.
+        CalcoError: When the packages for it are not installed, or ONNX cannot hold the network.
     """
+    _refuse_pooling(network)
     try:
         import onnx  # noqa: F401 - torch.onnx needs both and says so less clearly
         import onnxscript  # noqa: F401
@@ -130,3 +131,18 @@ def _dims() -> dict[int, Any]:
         1: torch.export.Dim("height", min=2),
         2: torch.export.Dim("width", min=2),
     }
+
+
+def _refuse_pooling(network: nn.Module) -> None:
+    """Refuse a pyramid of pools: ONNX has none whose windows follow the size of the image."""
+    pools = [m for m in network.modules() if isinstance(m, nn.AdaptiveAvgPool2d)]
+    if any(pool.output_size not in (1, (1, 1)) for pool in pools):
+        raise CalcoError(
+            Problem(
+                "EXPORT_POOLING",
+                "ONNX has no such pooling for images of any size",
+                "model.decoder",
+                got="upernet's pyramid",
+                do="predict with calco, or train with another model.decoder",
+            )
+        )

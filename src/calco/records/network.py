@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from calco.config import Family, NormName
+from calco.config import DecoderName, Family, NormName
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,17 @@ class NetworkPlan:
         mean: Per-channel mean subtracted, in uint8 units; inside the network.
         std: Per-channel divisor, in uint8 units; inside the network.
         encoder: For ``encoder_unet``.
-        pretrained: Start from ImageNet weights (training only).
+        pretrained: Start the encoder from trained weights (training only).
         width: For ``unet``.
         depth: For ``unet``.
         norm: For ``unet``.
         dropout: Share of channels dropped.
         scale: Factor by which the network sees images enlarged, or shrunken below 1.
+        decoder: For ``encoder_unet``.
+        weights: File that the encoder starts from (training only); None looks for it where the
+            encoder's weights usually are.
+        weights_sha256: Of what the encoder started from; empty without.
+        freeze_encoder: Whether training leaves the encoder as it is.
     """
 
     family: Family
@@ -37,6 +42,10 @@ class NetworkPlan:
     norm: NormName = "batch"
     dropout: float = 0.0
     scale: float = 1.0
+    decoder: DecoderName = "light"
+    weights: str | None = None
+    weights_sha256: str = ""
+    freeze_encoder: bool = False
 
     @property
     def stride_px(self) -> int:

@@ -63,6 +63,8 @@ class Plan:
         focus: Share of crops that must hold foreground, in [0, 1].
         threads: Of the arithmetic; None leaves torch's choice.
         channels_last: Whether the channels of a pixel lie side by side in memory.
+        encoder_lr_factor: Learning rate of the encoder over that of the rest.
+        layer_decay: Learning rate of each stage of the encoder over that of the stage below it.
         foretold_steps: That one training should make; None where the clock does not end it.
         reasons: Why, per setting name.
         fingerprint: What of the data it rests on; None in a plan made by hand.
@@ -88,6 +90,8 @@ class Plan:
     focus: float = 1 / 3
     threads: int | None = None
     channels_last: bool = True
+    encoder_lr_factor: float = 1.0
+    layer_decay: float = 1.0
     foretold_steps: float | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     fingerprint: Fingerprint | None = None

@@ -34,6 +34,10 @@ NOT_SEARCHED = {  # what of those sections is no choice between models
     "fit.threads": "it changes no training",
     "fit.validation_share": "it changes no training",
     "fit.workers": "it changes no training",
+    "model.decoder": "networks are timed before the first trial; sweep once per decoder",
+    "model.download": "it changes no training",
+    "model.encoder": "networks are timed before the first trial; sweep once per encoder",
+    "model.weights": "they belong to one encoder; sweep once per file",
 }
 RANGE_WORDS = ("low", "high", "log", "step")
 

@@ -26,7 +26,12 @@ from calco.training.device import make_fabric
 from calco.training.diagnose import collapsed, diverging, not_finite, not_learning, unlike
 from calco.training.history import Monitor
 from calco.training.losses import crop_dice, make_loss
-from calco.training.optim import AveragedWeights, learning_rate_factor, make_optimizer
+from calco.training.optim import (
+    AveragedWeights,
+    learning_rate_factor,
+    planned_optimizer,
+    set_learning_rate,
+)
 from calco.training.preflight import preflight
 from calco.training.progress import Progress, Watch
 from calco.training.signals import StopRequest, stop_on_signals
@@ -91,9 +96,8 @@ class Trainer:
         network = starting_network(plan.network, loaders.start)
         self.segmenter = network.to(memory_format=self.layout)
         self.averaged = AveragedWeights(self.segmenter) if plan.ema else None
-        rule, rate, decay = plan.optimizer, plan.learning_rate, plan.weight_decay
         self.network, self.optimizer = self.fabric.setup(
-            self.segmenter, make_optimizer(self.segmenter, rule, rate, decay, plan.precision)
+            self.segmenter, planned_optimizer(self.segmenter, plan, plan.precision)
         )
         if self.averaged:
             self.averaged.network.to(self.fabric.device)
@@ -148,10 +152,7 @@ class Trainer:
         """One forward, backward and update; a step that is not finite changes nothing."""
         images, masks, numbers = (self.fabric.to_device(part) for part in batch)
         images = images.contiguous(memory_format=self.layout)  # (B, C, H, W) uint8
-        rate = self.plan.learning_rate * self._rate_factor()
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
+        set_learning_rate(self.optimizer, self.plan.learning_rate * self._rate_factor())
         logits = self.network(images)  # (B, 1, H, W)
         loss = self.loss_of(logits, masks.float()).mean()  # over (B,)
         self.optimizer.zero_grad(set_to_none=True)

@@ -10,7 +10,9 @@ from typing import Any
 from calco.config import Config, Family, LossName
 from calco.errors import CalcoError, Problem
 from calco.inference.device import choose_device, usable_cores
-from calco.nets.encoders import IMAGENET_MEAN, IMAGENET_STD
+from calco.nets.asked import asked_of_encoder
+from calco.nets.encoders import DEFAULT_ENCODER
+from calco.nets.weights import PACKAGES, find_weights
 from calco.records import Fingerprint, Machine, NetworkPlan, Plan, Setup
 from calco.training.cache import Decoded, evenly
 from calco.training.dataset import Cut, crop_feed
@@ -34,6 +36,7 @@ MOST_CROPPED = 64  # images that crops of timed steps are made of
 THIN_DICE = 0.9  # that masks keep at half size; below it, images are enlarged
 COARSE_DICE = {0.25: 0.995, 0.5: 0.98}  # that masks keep at a quarter, by what images shrink to
 LEAST_SEEN_PX = 256  # of a shrunken image's shorter side: smaller ones are cheap as they are
+ALIKE = "all weights learn at one rate"
 ORIGINAL = "original resolution keeps thin and small objects"
 _WIDTHS: dict[Family, tuple[int, str]] = {
     "unet": (64, "as in the paper"),
@@ -44,6 +47,14 @@ _FAMILY_REASONS: dict[Family, str] = {
     "encoder_unet": "a light encoder with pretrained weights needs few steps",
     "lean": "of a larger one too few steps fit into the time",
     "unet": "",  # only where it is given
+}
+_ENCODER_REASONS: dict[Family, str] = {
+    "unet": "not used by this family",
+    "encoder_unet": "small, and its weights are installed",
+    "lean": "not used by this family",
+}
+_DECODER_REASONS: dict[Family, str] = _ENCODER_REASONS | {
+    "encoder_unet": "ends at half the resolution: more steps, and no lower Dice, as measured",
 }
 _LOSS_REASONS: dict[LossName, str] = {
     "bce_dice": "cross-entropy has slope everywhere, Dice is the goal",
@@ -69,7 +80,9 @@ class _Choices:
 
 def families(config: Config) -> tuple[Family, ...]:
     """Return the families of networks to consider: the next where the one before is too slow."""
-    return (config.model.family,) if config.model.family else ("encoder_unet", "lean")
+    if config.model.family:
+        return (config.model.family,)
+    return ("encoder_unet",) if asked_of_encoder(config) else ("encoder_unet", "lean")
 
 
 def measure_machine(
@@ -161,8 +174,7 @@ def make_plan(
     choices = _Choices()
     family = machine.best.setup.network.family if machine else families(config)[0]
     network = _plan_network(config, fingerprint, family, choices)
-    fit, pretrained = config.fit, network.family == "encoder_unet" and network.pretrained
-    take = choices.take
+    fit, take = config.fit, choices.take
     if fit.crop_px and not fit.resize_px:
         _require_fitting(fit.crop_px, network)
     batch = take("batch", fit.batch, BATCH, "many cheap steps; enough images for batch statistics")
@@ -181,7 +193,7 @@ def make_plan(
         budget_s=take("budget_s", config.budget_s, None, "no --budget was given"),
         loss=config.loss.name,
         optimizer=take("optimizer", fit.optimizer, "adamw", "least sensitive to its settings"),
-        learning_rate=take("learning_rate", fit.learning_rate, *_learning_rate(pretrained)),
+        learning_rate=take("learning_rate", fit.learning_rate, *_learning_rate(network)),
         weight_decay=take("weight_decay", fit.weight_decay, 0.01, "mild; short trainings"),
         schedule=take(
             "schedule", fit.schedule, "cosine", "annealed to zero when time is up: no late noise"
@@ -197,6 +209,8 @@ def make_plan(
         channels_last=take(
             "channels_last", fit.channels_last, setup.channels_last if setup else True, measured
         ),
+        encoder_lr_factor=take("encoder_lr_factor", _unless_one(fit.encoder_lr_factor), 1.0, ALIKE),
+        layer_decay=take("layer_decay", _unless_one(fit.layer_decay), 1.0, ALIKE),
         foretold_steps=_n_steps(machine, network, side_px, batch, fit_s) if machine else None,
         reasons={**choices.reasons, "loss": _LOSS_REASONS[config.loss.name]},
         fingerprint=fingerprint,
@@ -213,26 +227,39 @@ def _plan_network(
     config: Config, fingerprint: Fingerprint, family: Family, choices: _Choices
 ) -> NetworkPlan:
     model, channels = config.model, fingerprint.channels
-    choices.take("network.family", model.family, family, _FAMILY_REASONS[family])
+    asked = asked_of_encoder(config)
+    why = f"{asked[0]} asks for an encoder" if asked else _FAMILY_REASONS[family]
+    choices.take("network.family", model.family, family, why)
+    encoder = choices.take(
+        "network.encoder", model.encoder, DEFAULT_ENCODER, _ENCODER_REASONS[family]
+    )
+    mean, std, sha256 = (0.0,) * channels, (255.0,) * channels, ""
     pretrained = family == "encoder_unet" and model.pretrained
     if pretrained:
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
+        found = find_weights(encoder, model.weights, download=model.download)
+        (mean, std), sha256 = found.constants(channels), found.sha256
         choices.reasons["network.mean"] = "what the encoder was trained with"
+        choices.reasons["network.weights_sha256"] = f"of {found.origin}"
     else:
-        mean, std = 0.0, 255.0
         choices.reasons["network.mean"] = "pixels become 0 to 1; normalisation layers do the rest"
     return NetworkPlan(
         family=family,
         in_channels=channels,
-        mean=(mean,) * channels,
-        std=(std,) * channels,
-        encoder=model.encoder,
+        mean=mean,
+        std=std,
+        encoder=encoder,
         pretrained=pretrained,
         width=choices.take("network.width", model.width, *_WIDTHS[family]),
         depth=model.depth,
         norm=model.norm,
         dropout=model.dropout,
         scale=choices.take("network.scale", model.scale, *_scale(fingerprint, config)),
+        decoder=choices.take("network.decoder", model.decoder, "light", _DECODER_REASONS[family]),
+        weights=choices.take("network.weights", model.weights, None, "those found first"),
+        weights_sha256=sha256,
+        freeze_encoder=choices.take(
+            "network.freeze_encoder", model.freeze_encoder or None, False, "all of it learns"
+        ),
     )
 
 
@@ -325,8 +352,12 @@ def _focus(config: Config) -> tuple[float, str]:
     return FOCUS, "rare objects are seen, however many images are empty; so is every background"
 
 
-def _learning_rate(pretrained: bool) -> tuple[float, str]:
-    if pretrained:
+def _unless_one(factor: float) -> float | None:
+    return None if factor == 1 else factor
+
+
+def _learning_rate(network: NetworkPlan) -> tuple[float, str]:
+    if network.pretrained and network.encoder in PACKAGES:
         # one trial each on dsb2018: 3e-3 was far ahead of 1e-3 at equal steps, about 40
         return 3e-3, "batch statistics and averaged weights bear it, and time is short"
     return 1e-3, "the usual peak for networks with normalisation"

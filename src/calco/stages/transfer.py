@@ -13,12 +13,13 @@ from calco.errors import CalcoError, Problem
 from calco.files import sha256_of
 from calco.nets.checkpoint import ModelCard, load_model, save_model
 from calco.nets.transfer import carry_over
+from calco.nets.weights import PACKAGES
 from calco.records import Audit, NetworkPlan, Plan, Split, Start
 from calco.runs import RunDir
 from calco.wording import name_some
 
 FINER_RATE = 1 / 3  # of the usual peak: what is good already should not be unlearnt
-FREE = ("pretrained", "dropout", "scale")  # no weight depends on them
+FREE = ("pretrained", "dropout", "scale", "weights", "freeze_encoder")  # no weight depends on them
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def settings_with(source: Source, config: Config) -> Config:
     free = {n: getattr(config.model, n) for n in FREE if n != "pretrained"}
     kept = {name for name, value in free.items() if value != getattr(default, name)}
     model = {n: getattr(network, n) for n in (*_shaping(), *FREE) if n not in kept}
+    # the usual weights decide the learning rate alone, and are looked for only where they must be
+    model["pretrained"] = network.pretrained and network.encoder in PACKAGES
     fit = {} if config.fit.resize_px or config.fit.crop_px else {"resize_px": source.card.resize_px}
     return config.model_copy(
         update={

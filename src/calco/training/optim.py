@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Generic, Literal, TypeVar, assert_never
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, assert_never
 
 import torch
 from torch import nn
 
 from calco.config import OptimizerName, Precision
+from calco.nets.encoders import EncoderDecoder
+from calco.records import Plan
 
 Network = TypeVar("Network", bound=nn.Module)
 
 WARMUP = 0.05  # share of training in which the learning rate rises
 WARMUP_STEPS = 10  # at least: Adam's second moments are noise before
+
+
+@dataclass(frozen=True)
+class EncoderRates:
+    """How much slower an encoder learns than what comes after it.
+
+    Attributes:
+        factor: Learning rate of the encoder over that of the rest.
+        layer_decay: That of each stage over that of the stage below, and of the lowest over the
+            decoder's.
+
+    Reference:
+        Howard and Ruder (2018), arXiv:1801.06146
+    """
+
+    factor: float = 1.0
+    layer_decay: float = 1.0
 
 
 def make_optimizer(
@@ -23,8 +43,12 @@ def make_optimizer(
     learning_rate: float,
     weight_decay: float,
     precision: Precision = "fp32",
+    rates: EncoderRates = EncoderRates(),
 ) -> torch.optim.Optimizer:
     """Build the optimiser; biases and normalisation weights are not decayed.
+
+    Weights that are frozen are left out. Each group has its ``rate_factor``, with which the course
+    of the learning rate is multiplied; the first group's is 1.
 
     It goes over all weights at once, which on two cores takes a third of the time. With fp16 it
     may not: it would undo the loss scale by itself, after the gradients were clipped.
@@ -32,12 +56,13 @@ def make_optimizer(
     Reference:
         Loshchilov and Hutter (2019), arXiv:1711.05101
     """
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
+    groups: list[dict[str, Any]] = []
+    for factor, weights in _by_rate(network, rates):
+        common = {"lr": factor * learning_rate, "rate_factor": factor}
+        decayed = [p for p in weights if p.ndim > 1]
+        plain = [p for p in weights if p.ndim <= 1]
+        groups.append({"params": decayed, "weight_decay": weight_decay, **common})
+        groups.append({"params": plain, "weight_decay": 0.0, **common})
     fused = precision != "fp16"
     match name:
         case "adamw":
@@ -50,6 +75,35 @@ def make_optimizer(
             )
         case _:
             assert_never(name)
+
+
+def planned_optimizer(
+    network: nn.Module, plan: Plan, precision: Precision
+) -> torch.optim.Optimizer:
+    """Build the optimiser of a plan, for arithmetic of some precision."""
+    rates = EncoderRates(plan.encoder_lr_factor, plan.layer_decay)
+    rule, rate, decay = plan.optimizer, plan.learning_rate, plan.weight_decay
+    return make_optimizer(network, rule, rate, decay, precision, rates)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every group, the encoder's below it as they were made."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("rate_factor", 1.0)  # states of before know none
+
+
+def _by_rate(network: nn.Module, rates: EncoderRates) -> list[tuple[float, list[nn.Parameter]]]:
+    """Return weights that are trained with what their learning rate is multiplied with, 1 first."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    bodies = [m for m in network.modules() if isinstance(m, EncoderDecoder) and not m.frozen]
+    if rates == EncoderRates() or not bodies:
+        return [(1.0, trained)]
+    slower: list[tuple[float, list[nn.Parameter]]] = []
+    for body in bodies:
+        for height, stage in enumerate(reversed(body.stages()), start=1):
+            slower.append((rates.factor * rates.layer_decay**height, stage))
+    theirs = {id(p) for _, stage in slower for p in stage}
+    return [(1.0, [p for p in trained if id(p) not in theirs]), *slower]
 
 
 def learning_rate_factor(

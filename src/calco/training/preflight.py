@@ -13,7 +13,7 @@ from torch import nn
 
 from calco.errors import Problem
 from calco.records import Plan
-from calco.training.optim import make_optimizer
+from calco.training.optim import planned_optimizer
 
 LIMIT_S = 5.0
 BUDGET_SHARE = 0.01  # of the budget, at most
@@ -75,7 +75,7 @@ def _rehearse(
     limit_s: float,
 ) -> list[float]:
     """Return the loss before each step."""
-    optimizer = make_optimizer(network, plan.optimizer, plan.learning_rate, plan.weight_decay)
+    optimizer = planned_optimizer(network, plan, "fp32")
     images, masks = batch
     losses: list[float] = []
     began = time.perf_counter()

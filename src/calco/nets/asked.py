@@ -1,0 +1,72 @@
+"""What settings ask of an encoder, and whether it can be had: known before any data are read."""
+
+from __future__ import annotations
+
+from calco.config import Config
+from calco.errors import CalcoError, Problem
+from calco.nets.encoders import DEFAULT_ENCODER, POOLING_DECODERS, require_fitting
+from calco.nets.weights import find_weights
+
+LEAST_POOLED_BATCH = 3  # batches are split evenly: of two, one image may be alone
+RATES = ("fit.encoder_lr_factor", "fit.layer_decay")
+ASKING = ("model.encoder", "model.decoder", "model.weights", "model.freeze_encoder", *RATES)
+
+
+def asked_of_encoder(config: Config) -> list[str]:
+    """Name the settings given that only a network with an encoder can follow.
+
+    Example:
+        >>> asked_of_encoder(Config.model_validate({"model": {"encoder": "resnet18"}}))
+        ['model.encoder']
+    """
+    default = Config()
+    return [
+        f"{section}.{name}"
+        for section, name in (key.split(".") for key in ASKING)
+        if getattr(getattr(config, section), name) != getattr(getattr(default, section), name)
+    ]
+
+
+def require_network(config: Config) -> None:
+    """Refuse a network that cannot be built, or whose weights cannot be had.
+
+    Raises:
+        CalcoError: With what to set instead.
+    """
+    model = config.model
+    _require_agreeing(config)
+    if model.family in (None, "encoder_unet"):
+        encoder = model.encoder or DEFAULT_ENCODER
+        if model.encoder or model.decoder:  # what calco chooses itself is known to fit
+            require_fitting(encoder, model.decoder or "light")
+        if model.pretrained:
+            find_weights(encoder, model.weights, download=model.download)
+
+
+def _require_agreeing(config: Config) -> None:
+    """Refuse settings of which one makes the other meaningless."""
+    model, fit = config.model, config.fit
+    asked = asked_of_encoder(config)
+    if model.encoder == DEFAULT_ENCODER:  # config.yaml of older runs names it for all networks
+        asked.remove("model.encoder")
+    if model.family in ("unet", "lean") and asked:
+        what, do = f"{model.family} has no encoder", "set model.family: encoder_unet, or leave out"
+        raise CalcoError(Problem("ENCODER_NONE", what, "model.family", do=f"{do} {asked[0]}"))
+    contradictions = [
+        (model.weights and not model.pretrained, "model.weights", "leave out model.weights"),
+        (model.freeze_encoder and not model.pretrained, "model.freeze_encoder", "train it"),
+    ]
+    for holds, where, do in contradictions:
+        if holds:
+            what, got = "the encoder starts from random weights", "model.pretrained: false"
+            do = f"set model.pretrained: true, or {do}"
+            raise CalcoError(Problem("ENCODER_RANDOM", what, where, got, do=do))
+    slow = [name for name in RATES if name in asked]
+    if model.freeze_encoder and slow:
+        what = "a frozen encoder has no learning rate"
+        do = f"leave out {slow[0]} or model.freeze_encoder"
+        raise CalcoError(Problem("ENCODER_FROZEN", what, slow[0], do=do))
+    if model.decoder in POOLING_DECODERS and fit.batch and fit.batch < LEAST_POOLED_BATCH:
+        what = f"{model.decoder} normalises one number per image, over the batch"
+        do = f"set fit.batch: {LEAST_POOLED_BATCH} or more, or another model.decoder"
+        raise CalcoError(Problem("ENCODER_BATCH", what, "fit.batch", str(fit.batch), do=do))

@@ -1,0 +1,50 @@
+"""Networks that cannot be had are refused before anything is read."""
+
+from __future__ import annotations
+
+import pytest
+
+from calco.config import load_config
+from calco.errors import CalcoError
+from calco.nets.asked import asked_of_encoder, require_network
+
+
+def test_what_is_asked_is_named() -> None:
+    given = ("model.decoder=fpn", "fit.layer_decay=0.9", "model.width=8")
+    assert asked_of_encoder(load_config(None, given)) == ["model.decoder", "fit.layer_decay"]
+    assert asked_of_encoder(load_config()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        (("model.family=lean", "model.encoder=resnet18"), "ENCODER_NONE"),
+        (("model.family=unet", "fit.layer_decay=0.9"), "ENCODER_NONE"),
+        (("model.pretrained=false", "model.weights=w.safetensors"), "ENCODER_RANDOM"),
+        (("model.pretrained=false", "model.freeze_encoder=true"), "ENCODER_RANDOM"),
+        (("model.freeze_encoder=true", "fit.encoder_lr_factor=0.1"), "ENCODER_FROZEN"),
+        (("model.decoder=deeplabv3plus", "fit.batch=2"), "ENCODER_BATCH"),
+        (("model.encoder=resnet43",), "ENCODER_NAME"),
+        (("model.encoder=tu-vit_tiny_patch16_224",), "ENCODER_UNFIT"),
+        (("model.weights=/nowhere/w.safetensors",), "ENCODER_FILE"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_before_anything_is_read(
+    given: tuple[str, ...], code: str
+) -> None:
+    with pytest.raises(CalcoError, match=code) as caught:
+        require_network(load_config(None, given))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (),
+        ("model.family=lean",),
+        ("model.family=lean", "model.encoder=efficientnet-lite0"),  # as older runs wrote it
+        ("model.encoder=resnet18", "model.pretrained=false"),
+    ],
+)
+def test_what_can_be_built_is_not(given: tuple[str, ...]) -> None:
+    require_network(load_config(None, given))

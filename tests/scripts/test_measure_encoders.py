@@ -1,0 +1,55 @@
+"""The table of encoders is what its results say."""
+
+from __future__ import annotations
+
+import pytest
+
+from calco.config import load_config
+from calco.nets.asked import require_network
+from calco.records import Comparison
+from measure_encoders import PAGE, TRIALS, Trial, difference, page, points, read_results, summary_of
+
+FOUND = {
+    "validation_dice": 0.91,
+    "test_dice": 0.9,
+    "n_test": 10,
+    "steps": 50,
+    "steps_per_minute": 75,
+    "crop_px": 64,
+    "seconds": 59.0,
+    "model_mb": 16.7,
+}
+
+
+def test_the_page_is_what_its_results_say() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(read_results())
+
+
+@pytest.mark.parametrize("trial", TRIALS[::2], ids=lambda t: t.key)
+def test_every_run_is_one_that_calco_takes(trial: Trial) -> None:
+    config = load_config(None, trial.settings)
+    assert config.model.encoder == trial.encoder
+    if not trial.pretrained:  # the weights of lite1 and lite2 are an extra
+        require_network(config)
+
+
+def test_a_run_becomes_a_row_and_the_others_are_named_as_missing() -> None:
+    trial = TRIALS[0]
+    gain = {"difference": 0.0123, "low": -0.001, "high": 0.03}
+    text = page({trial.key: {**FOUND, "against_scratch": gain}})
+    assert "| `efficientnet-lite0` | trained | 0 | 64 px | 75 | 17 MB | 0.9100 | 0.9000 |" in text
+    assert "+1.2 [-0.1, +3.0]" in text
+    assert f"{len(TRIALS) - 1} of {len(TRIALS)} runs" in text
+    assert trial.key not in text
+
+
+def test_what_is_missing_is_told_by_whole_seeds() -> None:
+    of_one = [t.key for t in TRIALS if t.seed == 1]
+    assert summary_of([*of_one, TRIALS[0].key]) == f"all of seed1, {TRIALS[0].key}"
+    assert summary_of(of_one[1:]).startswith(of_one[1])
+
+
+def test_a_difference_is_in_points() -> None:
+    found = Comparison("a", "b", 10, 10, 0.01234, (-0.00111, 0.03), 0.2)
+    assert points(difference(found)) == "+1.2 [-0.1, +3.0]"
+    assert points(None) == ""
