@@ -26,7 +26,6 @@ from calco.pipeline import (
     prepare,
     resume,
     run,
-    score_run,
     train,
     train_quickly,
     validation_maps,
@@ -43,6 +42,7 @@ from calco.records import (
     Split,
 )
 from calco.runs import RunDir
+from calco.scoring import score_run
 from calco.stages.audit import audit_samples
 from calco.stages.samples import index_samples
 from calco.stages.split import split_samples

@@ -9,6 +9,7 @@ from calco.config import Config, validate_config
 from calco.inference.predictor import Predictor
 from calco.pipeline import Listener, run
 from calco.runs import RunDir
+from calco.teamwork import team_of
 from calco.tracking.choose import require_trackers
 from calco.tracking.listening import tracked
 from calco.training.budget import Clock
@@ -42,9 +43,13 @@ def train(
         tree["budget_s"] = budget_s
     settings = validate_config(tree)
     folder = RunDir(Path(out))
+    clock = Clock(settings.budget_s)
     require_trackers(settings.track)
-    with tracked(listener or Listener(), settings, folder) as heard:
-        run(Path(data), settings, folder, Clock(settings.budget_s), heard)
+    with (
+        team_of(settings.devices) as team,
+        tracked(listener or Listener(), settings, folder) as heard,
+    ):
+        run(Path(data), settings, folder, clock, heard, team)
     return folder.load_summary()
 
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from calco.config_faults import setting_problem, shown
+from calco.config_faults import setting_problem
+from calco.config_tree import assign, read_tree
 from calco.errors import CalcoError, Problem
 from calco.replay import is_plan, settings_of
-from calco.strict_yaml import MAX_CHARS, parse_yaml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -272,6 +272,9 @@ class Config(Section):
     """Wall-clock seconds from command start to finished report; None trains by epochs."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto`` takes a GPU when there is one."""
+    devices: Count = 1
+    """Processes that train one network together, each with a device or a share of the cores; under
+    torchrun, as many as it has started."""
     data: DataConfig = DataConfig()
     audit: AuditConfig = AuditConfig()
     split: SplitConfig = SplitConfig()
@@ -294,11 +297,11 @@ def load_config(path: Path | None = None, overrides: tuple[str, ...] = ()) -> Co
     Raises:
         CalcoError: Lists every unknown key (with the nearest name), wrong type and range.
     """
-    tree = _read_yaml(path) if path else {}
+    tree = read_tree(path) if path else {}
     if is_plan(tree):
         tree = settings_of(tree)
     for override in overrides:
-        _apply(tree, override)
+        assign(tree, override, list(Config.model_fields))
     return validate_config(tree, where=str(path) if path else "settings")
 
 
@@ -341,60 +344,3 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
         else:
             keys.append(prefix + name)
     return keys
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read(MAX_CHARS + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        got = error.strerror if isinstance(error, OSError) else "a file that is not UTF-8"
-        do = "check the path" if isinstance(error, OSError) else "save it as UTF-8"
-        raise CalcoError(
-            Problem("CONFIG_READ", "cannot read the settings", str(path), str(got), do=do)
-        ) from None
-    tree = parse_yaml(text, str(path))
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise CalcoError(
-            Problem(
-                "CONFIG_TYPE",
-                "settings are written in sections",
-                str(path),
-                got=type(tree).__name__,
-                expected="'section:' lines with indented 'key: value' lines below",
-                do="see docs/reference/config.md",
-            )
-        )
-    return tree
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key.strip():
-        raise CalcoError(
-            Problem(
-                "CONFIG_SET",
-                "not an assignment",
-                "--set",
-                got=shown(override),
-                expected="section.key=value",
-                do="write it without blanks around the equals sign",
-            )
-        )
-    *sections, name = key.strip().split(".")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise CalcoError(
-                Problem(
-                    "CONFIG_SET",
-                    f"{section!r} is not a section",
-                    "--set",
-                    got=shown(override),
-                    expected="one of " + ", ".join(sorted({k.split(".")[0] for k in known_keys()})),
-                    do="see docs/reference/config.md",
-                )
-            )
-    tree[name] = parse_yaml(value, f"--set {key}")

@@ -28,6 +28,16 @@ def share_cores() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
+def team_size() -> int:
+    """Return how many processes torchrun, or another in its way, has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_helper() -> bool:
+    """Tell whether torchrun has started this process beside the one that leads."""
+    return os.environ.get("RANK", "0") != "0"
+
+
 def parse_duration(text: str) -> float:
     """Return the seconds of ``90``, ``90s``, ``20m`` or ``1h30m``.
 

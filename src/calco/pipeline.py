@@ -19,22 +19,22 @@ from numpy.typing import NDArray
 
 from calco import __version__
 from calco.config import Config
-from calco.errors import CalcoError, Problem, StoppedError
+from calco.errors import CalcoError, StoppedError
 from calco.inference.maps import ProbMap, save_levels
 from calco.inference.postprocess import clean
 from calco.inference.predictor import Predictor, predict_maps
 from calco.metrics.summary import score_image
 from calco.nets.asked import require_network
 from calco.records import (
-    SUBSETS,
+    FitJob,
     FitResult,
     ImageScore,
     Plan,
     Postprocess,
+    PredictJob,
     Reference,
     Scores,
     Split,
-    Subset,
 )
 from calco.runs import RunDir
 from calco.stages.audit import audit_samples, require_unchanged
@@ -50,13 +50,14 @@ from calco.stages.samples import index_samples
 from calco.stages.split import split_samples
 from calco.stages.transfer import Source, begin_from, open_source, seen_before, settings_with
 from calco.stages.tune import nested_dice, tune_mirrored, tune_postprocess
+from calco.teamwork import ask, predict_together
 from calco.training.budget import Clock
 from calco.training.cache import Decoded
 from calco.training.dataset import Loaders
 from calco.training.progress import Watch
+from calco.training.shared_cache import remove_shared
+from calco.training.team import ALONE, Team
 from calco.training.threads import threads_restored
-
-TRAINING_ONLY = ("FEW_SAMPLES", "MASK_ALL_EMPTY", "MASK_ALL_FULL")  # still worth scoring
 
 
 @dataclass
@@ -79,6 +80,7 @@ class Task:
         config: All settings.
         levels: What the weights kept say of each validation image, (H, W) uint8 by id; filled by
             ``train``, so that nothing is predicted twice. Images may be missing.
+        team: Processes that share the work; this one leads.
     """
 
     samples: Sequence[Decoded]
@@ -86,9 +88,17 @@ class Task:
     plan: Plan
     config: Config
     levels: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    team: Team = ALONE
 
 
-def run(data: Path, config: Config, folder: RunDir, clock: Clock, listener: Listener) -> Scores:
+def run(
+    data: Path,
+    config: Config,
+    folder: RunDir,
+    clock: Clock,
+    listener: Listener,
+    team: Team = ALONE,
+) -> Scores:
     """Run every stage; once the data are accepted each record is on disk before the next stage.
 
     Args:
@@ -97,6 +107,7 @@ def run(data: Path, config: Config, folder: RunDir, clock: Clock, listener: List
         folder: Where everything is left.
         clock: Started with the command.
         listener: Hears of every record.
+        team: Processes that train and predict together; this one leads.
 
     Raises:
         CalcoError: Lists all faults of the data or the settings.
@@ -121,7 +132,7 @@ def run(data: Path, config: Config, folder: RunDir, clock: Clock, listener: List
                 audit = replace(audit, problems=(*audit.problems, seen))
             folder.save_audit(audit)
             tell(folder.save_split(split))
-            tell((task := prepare(split, config, folder, clock, source)).plan)
+            tell((task := prepare(split, config, folder, clock, source, team)).plan)
         return train_and_test(task, folder, clock, listener)
 
 
@@ -135,8 +146,8 @@ def _taken_back_on_fault(folder: RunDir) -> Iterator[None]:
         raise
 
 
-def resume(folder: RunDir, clock: Clock, listener: Listener) -> Scores:
-    """Go on with a stopped run, on the split and plan it left.
+def resume(folder: RunDir, clock: Clock, listener: Listener, team: Team = ALONE) -> Scores:
+    """Go on with a stopped run, on the split and plan it left; the team may be another.
 
     Raises:
         CalcoError: When the folder holds no run, or its images or masks changed since.
@@ -147,12 +158,18 @@ def resume(folder: RunDir, clock: Clock, listener: Listener) -> Scores:
     split, plan = folder.load_split(), folder.load_plan()
     with folder.locked():
         listener.on_record(plan)
-        task = Task(read_samples(split, folder.scratch), split, plan, config)
+        samples = read_samples(split, folder.scratch, team)
+        task = Task(samples, split, plan, config, team=team)
         return train_and_test(task, folder, clock, listener)
 
 
 def prepare(
-    split: Split, config: Config, folder: RunDir, clock: Clock, source: Source | None = None
+    split: Split,
+    config: Config,
+    folder: RunDir,
+    clock: Clock,
+    source: Source | None = None,
+    team: Team = ALONE,
 ) -> Task:
     """Decode what is learnt from, look at it and at the machine, and plan the training.
 
@@ -162,11 +179,12 @@ def prepare(
         folder: Gets the plan, and the weights to begin with.
         clock: Started with the command.
         source: Weights to begin with; None takes the network's usual ones.
+        team: Processes that share the work.
 
     Raises:
         CalcoError: When files changed since the audit, or memory is too small.
     """
-    samples = read_samples(split, folder.scratch)
+    samples = read_samples(split, folder.scratch, team)
     train_ids = {sample.id for sample in split.part("train")}
     train_samples = [s for s in samples if s.id in train_ids]
     fingerprint = take_fingerprint(train_samples, split)
@@ -176,14 +194,16 @@ def prepare(
     for family in families(asked):
         machine = measure_machine(train_samples, fingerprint, asked, family)
         if machine:
-            clock.reserve_for(machine.predict_px_s * n_px, ratio_of_test(split), split.n_folds)
+            clock.reserve_for(
+                machine.predict_px_s * n_px / team.size, ratio_of_test(split), split.n_folds
+            )
         fit_s = (clock.fit_left_s - _foretelling_s(split, config)) / split.n_folds
         if not (machine and is_too_slow(machine, fingerprint, fit_s)):
             break
     plan = make_plan(fingerprint, machine, asked, fit_s)
     if source:
         plan = begin_from(source, plan, config, split, folder)
-    return Task(samples, split, folder.save_plan(plan), config)
+    return Task(samples, split, folder.save_plan(plan), config, team=team)
 
 
 @threads_restored()
@@ -200,13 +220,17 @@ def train_and_test(task: Task, folder: RunDir, clock: Clock, listener: Listener)
     except StoppedError:
         write_report(folder)
         raise
+    finally:
+        remove_shared(folder.scratch)  # what was mapped stays readable
     folds, params = tune(task, folder, clock)
     tell(folder.save_postprocess(params))
-    maps = {"validation": _joined(folds)}
+    maps = {"validation": joined(folds)}
     if split.n_folds > 1:
         save_levels(maps["validation"], folder.out_of_fold)
     predictor = Predictor.from_run(folder.path, config.device)
-    maps["test"] = predict_maps(predictor, *split.part_and_groups("test"))  # read here, once
+    index, groups = split.part_and_groups("test")  # read here, once
+    job = PredictJob(index, folder.path.resolve(), config.device, flips=params.flips)
+    maps["test"] = predict_together(task.team, predictor, job, groups)
     tell(scores := folder.save_scores(evaluate(maps, params, config.evaluate, folder)))
     suspicions = find_label_errors(maps["validation"] + maps["test"], params)
     write_suspicions(suspicions, folder.suspicions_csv)
@@ -233,7 +257,8 @@ def train(task: Task, folder: RunDir, clock: Clock, listener: Listener) -> list[
         else:
             own.path.mkdir(parents=True, exist_ok=True)
             clock.begin_fold(n_folds - number)
-            loaders = _loaders(task, folder, number)
+            ask(task.team, _fit_job(task, folder, number))
+            loaders = _loaders(task, folder, number, task.team)
             watch = replace(listener.watch, on_best=partial(_keep_levels, task, loaders))
             result = fit(loaders, task.plan, task.config, own, clock, watch)
         listener.on_record(result)
@@ -241,9 +266,14 @@ def train(task: Task, folder: RunDir, clock: Clock, listener: Listener) -> list[
     return results
 
 
-def _loaders(task: Task, folder: RunDir, number: int = 0) -> Loaders:
+def _fit_job(task: Task, folder: RunDir, number: int) -> FitJob:
+    run, own = folder.path.resolve(), folder.fold(number, task.split.n_folds).path.resolve()
+    return FitJob(task.split, task.plan, task.config, number, run, own)
+
+
+def _loaders(task: Task, folder: RunDir, number: int = 0, team: Team = ALONE) -> Loaders:
     """Return what one of a run's trainings reads, the weights it begins with among it."""
-    loaders = build_loaders(task.samples, task.split, task.plan, task.config, number)
+    loaders = build_loaders(task.samples, task.split, task.plan, task.config, number, team)
     return replace(loaders, start=folder.start if task.plan.start else None)
 
 
@@ -298,11 +328,12 @@ def train_quickly(task: Task, folder: RunDir, allowance_s: float, seed: int) -> 
 def tune(task: Task, folder: RunDir, clock: Clock) -> tuple[list[list[ProbMap]], Postprocess]:
     """Choose the settings after the network; return them with the maps that they are made for."""
     split, config = task.split, task.config
-    plain = validation_maps(split, folder, config.device, known=task.levels)
+    team = task.team
+    plain = validation_maps(split, folder, config.device, known=task.levels, team=team)
     if not (config.tune.enabled and config.tune.flips and clock.has_time_for_mirrors):
-        return plain, tune_postprocess(_joined(plain), config.tune)
-    mirrored = validation_maps(split, folder, config.device, flips=True)
-    params = tune_mirrored(_joined(plain), _joined(mirrored), config.tune)
+        return plain, tune_postprocess(joined(plain), config.tune)
+    mirrored = validation_maps(split, folder, config.device, flips=True, team=team)
+    params = tune_mirrored(joined(plain), joined(mirrored), config.tune)
     return mirrored if params.flips else plain, params
 
 
@@ -313,14 +344,16 @@ def validation_maps(
     *,
     flips: bool = False,
     known: Mapping[str, NDArray[np.uint8]] | None = None,
+    team: Team = ALONE,
 ) -> list[list[ProbMap]]:
     """Predict every validation image by the training that has not seen it, fold by fold."""
     folds = []
     for number, division in enumerate(split.divisions()):
-        predictor = Predictor.from_run(folder.fold(number, split.n_folds).path, device)
+        path = folder.fold(number, split.n_folds).path.resolve()
+        predictor = Predictor.from_run(path, device)
         predictor.params = Postprocess(flips=flips)  # what a map depends on; the rest comes later
-        validation = division.validation, division.validation_groups
-        folds.append(predict_maps(predictor, *validation, known))
+        job = PredictJob(division.validation, path, device, flips)
+        folds.append(predict_together(team, predictor, job, division.validation_groups, known))
     return folds
 
 
@@ -334,6 +367,7 @@ def describe_machine(config: Config, source: Source | None = None) -> dict[str, 
         "system": f"{platform.system()} {platform.machine()}",
         "packages": {name: version(name) for name in packages},
         "device": config.device,
+        "devices": config.devices,
         "seed": config.seed,
         "command": _command(),
         **start,
@@ -346,51 +380,6 @@ def _command() -> str:
     return shlex.join(["calco", *sys.argv[1:]]) if is_calco else ""
 
 
-def score_run(folder: RunDir, data: Path | None, subset: str, device: str = "auto") -> Scores:
-    """Score a finished run on a part of its own data, or on all of another data set.
-
-    Args:
-        folder: A finished run.
-        data: Another data set; None takes the run's own.
-        subset: ``train``, ``validation`` or ``test`` of the run's own data.
-        device: ``auto``, ``cpu`` or ``cuda``.
-
-    Raises:
-        CalcoError: Lists all faults of the run or the data.
-    """
-    config = folder.load_config()
-    predictor = Predictor.from_run(folder.path, device)
-    if data is None:
-        maps = _own_maps(folder, _subset(subset), predictor, device)
-    else:
-        audit = audit_samples(index_samples(data, config.data), config.data, config.audit)
-        errors = [p for p in audit.errors if p.code not in TRAINING_ONLY]
-        if errors:
-            raise CalcoError(*errors)
-        subset = data.resolve().name
-        groups = tuple(s.group or s.id for s in audit.index)
-        maps = predict_maps(predictor, audit.index, groups)
-    if not maps:
-        raise CalcoError(
-            Problem("SUBSET", "this part has no images", subset, do="choose another --subset")
-        )
-    return evaluate({subset: maps}, predictor.params, config.evaluate)
-
-
-def _own_maps(folder: RunDir, subset: Subset, predictor: Predictor, device: str) -> list[ProbMap]:
-    split = folder.load_split()
-    if subset == "validation":
-        flips = predictor.params.flips
-        return _joined(validation_maps(split, folder, device, flips=flips))
-    return predict_maps(predictor, *split.part_and_groups(subset))
-
-
-def _joined(folds: Iterable[Iterable[ProbMap]]) -> list[ProbMap]:
+def joined(folds: Iterable[Iterable[ProbMap]]) -> list[ProbMap]:
+    """Put the maps of all folds behind each other."""
     return [m for fold in folds for m in fold]
-
-
-def _subset(name: str) -> Subset:
-    for subset in SUBSETS:
-        if subset == name:
-            return subset
-    raise CalcoError(Problem("SUBSET", "no such part", "--subset", name, " | ".join(SUBSETS)))

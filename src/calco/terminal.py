@@ -134,6 +134,9 @@ class Terminal:
                     f"fit       {len(record.history)} epochs in {record.seconds:.0f} s:"
                     f" {record.stopped_because}; {share:.0%} of the time in steps"
                 )
+                if record.overflows:
+                    left_out = counted(record.overflows, "step")
+                    self.say(f"          {left_out} left out: loss or gradients were not finite")
             case Postprocess():
                 self.say(f"tuned     {record.note}")
             case Scores():
@@ -193,7 +196,8 @@ class Terminal:
         if plan.start:
             self.say(f"start     {plan.start.sentence}; sha256 {plan.start.sha256[:12]}")
         if plan.machine:
-            step_s = plan.machine.step_s(net, plan.resize_px or plan.crop_px, plan.batch)
+            n_images = plan.machine.best.setup.batch  # in a team, the part of one process
+            step_s = plan.machine.step_s(net, plan.resize_px or plan.crop_px, n_images)
             self.say(
                 f"machine   {plan.machine.device}, {counted(plan.threads or 1, 'thread')}:"
                 f" {1000 * step_s:.0f} ms a step, measured in {plan.machine.seconds:.1f} s"

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from calco.errors import CalcoError
 from calco.records import NetworkPlan, Plan
 from calco.training.cache import Decoded
 from calco.training.dataset import (
@@ -21,6 +22,7 @@ from calco.training.dataset import (
     TrainLoader,
     crop_feed,
 )
+from calco.training.team import Team
 
 NETWORK = NetworkPlan("unet", 3, (0.0,) * 3, (255.0,) * 3)
 PLAN = Plan(
@@ -140,3 +142,34 @@ def test_resizing_shows_the_whole_image() -> None:
     assert mask.shape == (1, 32, 32)
     assert index == 1
     assert set(np.unique(mask.numpy())) <= {0, 1}
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_share_the_batches_of_one(size: int) -> None:
+    whole = list(EpochBatches(7, PLAN, seed=0))
+    orders = [EpochBatches(7, PLAN, 0, Team(rank, size)) for rank in range(size)]
+    parts = [[i for part in batch for i in part] for batch in zip(*orders, strict=True)]
+    assert parts == whole
+    assert [len(batch) for batch in whole] == orders[0].sizes
+
+
+def test_weights_make_images_count_alike() -> None:
+    """Five images in two parts: means over 3 and over 2, averaged, are the mean over 5."""
+    plan = replace(PLAN, batch=5)
+    loaders = [TrainLoader(samples(5), plan, 0, 0, Team(rank, 2)) for rank in (0, 1)]
+    assert loaders[0].weight(0, 3) / 2 == pytest.approx(3 / 5)
+    assert loaders[1].weight(0, 2) / 2 == pytest.approx(2 / 5)
+    assert TrainLoader(samples(5), plan, 0, 0).weight(0, 5) == 1.0
+
+
+def test_every_process_has_an_image_of_every_batch() -> None:
+    """Seven images ten times, in batches of four: eighteen would have three or four each."""
+    assert min(EpochBatches(7, PLAN, seed=0).sizes) == 3
+    order = EpochBatches(7, PLAN, 0, Team(3, 4))
+    assert (len(order), sum(order.sizes), min(order.sizes)) == (17, 70, 4)
+    assert all(len(part) == 1 or len(part) == 2 for part in order)
+
+
+def test_more_processes_than_images_in_a_batch_are_refused() -> None:
+    with pytest.raises(CalcoError, match="one for each of 5 processes"):
+        TrainLoader(samples(6), PLAN, 0, 0, Team(0, 5))

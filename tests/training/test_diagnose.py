@@ -1,14 +1,22 @@
 """Each way of failing is provoked; each healthy counterpart stays silent."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from calco.config import LossName, Precision
+from calco.config import LossConfig, LossName, Precision
 from calco.records import NetworkPlan, Plan
 from calco.training.cache import Decoded
-from calco.training.diagnose import collapsed, diverging, not_finite, not_learning, unlike
+from calco.training.diagnose import (
+    by_parts,
+    collapsed,
+    diverging,
+    not_finite,
+    not_learning,
+    unlike,
+)
 from calco.training.validate import NOT_VALIDATED, Validation
 
 
@@ -127,3 +135,16 @@ def test_a_validation_part_of_another_kind_is_named(other: Sequence[Decoded], na
 
 def test_a_few_images_prove_nothing() -> None:
     assert unlike(images(60, 2), images(2, 1, level=190.0)) is None
+
+
+def test_what_depends_on_the_whole_batch_is_named() -> None:
+    pooled, whole = LossConfig(per_sample=False), LossConfig()
+    grouped = replace(plan(), network=replace(plan().network, norm="group"))
+    assert by_parts(plan(), pooled, 1) is None
+    assert by_parts(grouped, whole, 2) is None
+    assert by_parts(replace(grouped, loss="bce"), pooled, 2) is None  # a mean over pixels
+    found = by_parts(plan(), pooled, 2)
+    assert found is not None
+    assert found.got == "batch normalisation and a loss that is pooled over the batch"
+    assert found.expected == "about 2 images at a time"
+    assert found.severity == "note"

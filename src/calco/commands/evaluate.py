@@ -39,7 +39,7 @@ def evaluate(
             settings = read_settings(None, sets)
             scores = evaluate_folders(pred, truth, settings.evaluate, settings.data)
         elif run and not (pred or truth):
-            from calco.pipeline import score_run
+            from calco.scoring import score_run
 
             scores = score_run(open_run(run), data, subset, device or "auto")
         else:

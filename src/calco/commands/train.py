@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calco.errors import CalcoError, Problem
-from calco.exits import speaking
-from calco.invocation import STARTED, open_run, parse_duration, read_settings, run_folder
+from calco.exits import BAD_INPUT, speaking
+from calco.invocation import (
+    STARTED,
+    is_helper,
+    open_run,
+    parse_duration,
+    read_settings,
+    run_folder,
+    team_size,
+)
 from calco.options import AsJson, Budget, ConfigFile, Data, Device, Out, Quiet, Sets, Verbose
 
 if TYPE_CHECKING:  # heavy modules are imported by the command that needs them
@@ -52,6 +60,9 @@ def train(
         Path | None, typer.Option(help="Trained weights of the encoder, .safetensors.")
     ] = None,
     device: Device = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Processes that train together, on this machine.")
+    ] = None,
     source: Annotated[
         str | None, typer.Option("--from", help="Run whose network is trained on, on these data.")
     ] = None,
@@ -65,6 +76,9 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Audit, split, plan, fit, tune, test and report."""
+    if is_helper():
+        _assist()
+        return
     with speaking(verbose, quiet) as terminal:
         given: dict[str, object] = {"fit.epochs": epochs, "split.folds": folds}
         given |= {"seed": seed, "device": device}
@@ -72,11 +86,13 @@ def train(
         given["transfer.source"] = json.dumps(source) if source else None
         given["track.to"] = json.dumps(track) if track else None
         given["budget_s"] = parse_duration(budget) if budget else None
+        n_devices = _n_devices(devices)
         if resume:
             changed = [k for k, v in given.items() if v is not None] + list(sets or [])
-            folder = _resume(out, [*changed, *([str(config)] if config else [])], terminal)
+            changed += [str(config)] if config else []
+            folder = _resume(out, changed, n_devices, terminal)
         else:
-            settings = read_settings(config, sets, **given)
+            settings = read_settings(config, sets, devices=n_devices, **given)
             folder = run_folder(out, "run")
             _train(data, settings, folder, terminal)
         _finish(folder, terminal, as_json)
@@ -88,15 +104,47 @@ def _train(data: Path, config: Config, folder: RunDir, terminal: Terminal) -> No
     require_trackers(config.track)  # before torch is loaded: a typo costs no time
 
     from calco.pipeline import run
+    from calco.teamwork import team_of
     from calco.tracking.listening import tracked
     from calco.training.budget import Clock
 
-    with tracked(listener_of(terminal), config, folder) as listener:
-        run(data, config, folder, Clock(config.budget_s, STARTED), listener)
+    clock = Clock(config.budget_s, STARTED)
+    with (
+        team_of(config.devices) as team,
+        tracked(listener_of(terminal), config, folder) as listener,
+    ):
+        run(data, config, folder, clock, listener, team)
 
 
-def _resume(out: Path | None, changed: list[str], terminal: Terminal) -> RunDir:
+def _n_devices(given: int | None) -> int | None:
+    """Return how many processes train together, as far as it was said.
+
+    Raises:
+        CalcoError: When torchrun has started another number.
+    """
+    started = team_size()
+    if started == 1 or given in (None, started):
+        return given if started == 1 else started
+    do = "leave --devices out: torchrun says how many"
+    what = "another number of processes was started"
+    raise CalcoError(Problem("TEAM_SIZE", what, "--devices", str(given), str(started), do))
+
+
+def _assist() -> None:
+    """Do what the process asks for that torchrun has started first; it alone speaks."""
+    from calco.teamwork import assist, join_from_outside
+
+    try:
+        assist(join_from_outside())
+    except CalcoError:
+        raise typer.Exit(BAD_INPUT) from None
+
+
+def _resume(
+    out: Path | None, changed: list[str], n_devices: int | None, terminal: Terminal
+) -> RunDir:
     from calco.pipeline import resume
+    from calco.teamwork import team_of
     from calco.tracking.choose import require_trackers
     from calco.tracking.listening import tracked
     from calco.training.budget import Clock
@@ -117,8 +165,12 @@ def _resume(out: Path | None, changed: list[str], terminal: Terminal) -> RunDir:
         return folder
     config = folder.load_config()
     require_trackers(config.track)
-    with tracked(listener_of(terminal), config, folder) as listener:
-        resume(folder, Clock(config.budget_s, STARTED), listener)
+    clock = Clock(config.budget_s, STARTED)
+    with (
+        team_of(n_devices or config.devices) as team,
+        tracked(listener_of(terminal), config, folder) as listener,
+    ):
+        resume(folder, clock, listener, team)
     return folder
 
 

@@ -32,7 +32,8 @@ def choose_device(name: str) -> torch.device:
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return how many cores this process may use; those of a team share a machine's."""
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's name for it
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # systems that cannot bind a process to cores
+        return max(1, len(os.sched_getaffinity(0)) // beside)
+    return max(1, (os.cpu_count() or 1) // beside)  # systems that cannot bind processes to cores

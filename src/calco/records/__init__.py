@@ -44,6 +44,7 @@ from calco.records.scores import (
     SubsetSummary,
 )
 from calco.records.sweep import Pruner, Sweep, SweepSpec, SweepTrial, TrialState
+from calco.records.team import FitJob, PredictJob
 from calco.records.training import (
     STOPPED_BY,
     Epoch,
@@ -70,6 +71,7 @@ __all__ = [
     "Epoch",
     "FileMask",
     "Fingerprint",
+    "FitJob",
     "FitResult",
     "ImageScore",
     "ImageSpec",
@@ -85,6 +87,7 @@ __all__ = [
     "ObjectMasks",
     "Plan",
     "Postprocess",
+    "PredictJob",
     "Prediction",
     "Pruner",
     "Quantiles",

@@ -150,6 +150,8 @@ class FitResult:
         seconds_stepping: Thereof in forward, backward and step.
         seconds_validating: Thereof in validation.
         advice: What looked wrong during training, with the setting to change.
+        overflows: Steps left out because loss or gradients were not finite; fp16 looks for its
+            largest loss scale by a few of them.
     """
 
     history: tuple[Epoch, ...]
@@ -159,6 +161,7 @@ class FitResult:
     seconds_stepping: float
     seconds_validating: float
     advice: tuple[Problem, ...] = ()
+    overflows: int = 0
 
     @property
     def finished(self) -> bool:
@@ -174,5 +177,6 @@ class FitResult:
                 ("validation Dice", f"{best.validation_dice:.4f}" if best else "none"),
                 ("stopped because", self.stopped_because),
                 ("seconds", f"{self.seconds:.0f}"),
+                ("steps left out, not finite", self.overflows),
             ]
         )

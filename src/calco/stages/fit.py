@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from calco.training.budget import Clock
 from calco.training.cache import Decoded
 from calco.training.dataset import Batch, Loaders
 from calco.training.device import make_fabric
-from calco.training.diagnose import collapsed, diverging, not_finite, not_learning, unlike
+from calco.training.diagnose import Adviser, by_parts, not_finite, unlike
 from calco.training.history import Monitor
 from calco.training.losses import crop_dice, make_loss
 from calco.training.optim import (
@@ -51,10 +50,10 @@ def fit(
     """Train until the epochs, the budget or patience end; the best weights are on disk.
 
     Args:
-        loaders: Training batches and validation images.
+        loaders: Training batches and validation images, and the team that shares them.
         plan: What is built and how it is trained.
         config: Seed, device, monitored figure and patience.
-        folder: Gets best.safetensors, history.csv and last/.
+        folder: Gets best.safetensors, history.csv and last/; in a team the first process writes.
         clock: Started with the command.
         watch: Hears of steps, epochs and advice.
 
@@ -65,12 +64,15 @@ def fit(
     with stop_on_signals() as stop:
         trainer = Trainer(loaders, plan, config, folder, clock, stop)
         trainer.resume()
-        trainer.advise(unlike(loaders.train.samples, loaders.validation), watch)
-        trainer.advise(trainer.rehearse(), watch)
+        if trainer.team.leads:
+            trainer.adviser.note(unlike(loaders.train.samples, loaders.validation), watch)
+            trainer.adviser.note(by_parts(plan, config.loss, trainer.team.size), watch)
+            trainer.adviser.note(trainer.rehearse(), watch)
         while not trainer.stopped_because:
             trainer.train_epoch(watch)
             trainer.finish_epoch(watch)
-    folder.save_fit(trainer.result())
+    if trainer.team.leads:
+        folder.save_fit(trainer.result())
     if stop.by:
         raise StoppedError(f"{STOPPED_BY}{stop.by} after {trainer.step} steps")
     return trainer.result()
@@ -90,7 +92,8 @@ class Trainer:
     ) -> None:
         self.loaders, self.plan, self.config = loaders, plan, config
         self.folder, self.clock, self.stop = folder, clock, stop
-        self.fabric = make_fabric(config.device, plan.precision)
+        self.team = loaders.train.team
+        self.fabric = make_fabric(config.device, plan.precision, self.team)
         torch.manual_seed(config.seed)  # initial weights and dropout
         self.layout = torch.channels_last if plan.channels_last else torch.contiguous_format
         network = starting_network(plan.network, loaders.start)
@@ -101,26 +104,25 @@ class Trainer:
         )
         if self.averaged:
             self.averaged.network.to(self.fabric.device)
-        self.governor = make_governor(plan, config)
+        self.governor = make_governor(plan, config) if self.team.size == 1 else None
         if plan.threads:
             torch.set_num_threads(plan.threads)
         self.loss_of = make_loss(config.loss, plan.loss)
         self.monitor = Monitor(config.fit.monitor, config.fit.patience, config.fit.min_delta)
         self.history: list[Epoch] = []
-        self.advice: dict[str, Problem] = {}
-        self.told: set[str] = set()
+        self.adviser = Adviser(plan)
         self.first_losses: list[float] = []
-        self.step = self.batches_done = self.bad_steps = 0
+        self.step = self.batches_done = self.bad_steps = self.overflows = 0
         self.loss_sum = self.dice_sum = self.samples_seen = 0.0
         self.stepping_s = self.validating_s = 0.0
         self.began_s = clock.elapsed_s
         self.validated_at_s = self.saved_at_s = self.began_s
-        self.stopped_because = ""
+        self.stopped_because, self.fraction, self.out_of_time = "", 0.0, False
         self.validated = loaders.validation
         self.pace = Pace()
         self._probe()
-        allowance_s = VALIDATION_SLICE * clock.fit_left_s
-        self.validated = affordable(loaders.validation, self.pace.px_s, allowance_s)
+        px_s, allowance_s = self.team.led(self.pace.px_s, VALIDATION_SLICE * clock.fit_left_s)
+        self.validated = affordable(loaders.validation, px_s, allowance_s)
         self._probe()
 
     def rehearse(self) -> Problem | None:
@@ -136,6 +138,7 @@ class Trainer:
     def train_epoch(self, watch: Watch) -> None:
         """Go once through the training part, or until time is up or a signal comes."""
         self.network.train()
+        self._agree()
         for batch in self.loaders.train.batches(len(self.history) + 1, self.batches_done):
             began = time.perf_counter()
             loss = self._train_step(batch)
@@ -145,19 +148,29 @@ class Trainer:
                 torch.set_num_threads(self.governor.after(step_s))
             self.batches_done += 1
             watch.on_step(self._progress(loss))
-            if self.stop.by or self._time_is_up():
+            self._agree()
+            if self.stop.by or self.out_of_time:
                 return
+
+    def _agree(self) -> None:
+        """Read the clock, in a team the first one's, and hear of signals to any process."""
+        seen = self.stop.number, self._time_is_up(), self._fraction()
+        number, out_of_time, self.fraction = self.team.largest(*seen)
+        self.stop.number, self.out_of_time = int(number), bool(out_of_time)
 
     def _train_step(self, batch: Batch) -> float:
         """One forward, backward and update; a step that is not finite changes nothing."""
         images, masks, numbers = (self.fabric.to_device(part) for part in batch)
         images = images.contiguous(memory_format=self.layout)  # (B, C, H, W) uint8
         set_learning_rate(self.optimizer, self.plan.learning_rate * self._rate_factor())
+        if not self.team.leads:  # whose state the first one's file does not hold: dropout
+            torch.manual_seed(hash((self.config.seed, self.team.rank, self.step)))
         logits = self.network(images)  # (B, 1, H, W)
         loss = self.loss_of(logits, masks.float()).mean()  # over (B,)
         self.optimizer.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        value, norm = loss.item(), self._clip_gradients()
+        self.fabric.backward(loss * self.loaders.train.weight(self.batches_done, len(images)))
+        loss_sum, n_images = self.team.total(loss.item() * len(images), len(images))
+        value, norm = loss_sum / n_images, self._clip_gradients()
         if not (math.isfinite(value) and math.isfinite(norm)):
             self._skip_step(numbers)
             return value
@@ -169,7 +182,7 @@ class Trainer:
         if self.averaged:
             self.averaged.update(self.segmenter, self.step)
 
-        self.loss_sum += value * len(images)
+        self.loss_sum += loss.item() * len(images)
         self.dice_sum += float(crop_dice(logits.detach(), masks).sum())
         self.samples_seen += len(images)
         return value
@@ -187,12 +200,13 @@ class Trainer:
             self.optimizer.step()  # changes no weight: the scaler sees the overflow and backs off
         self.optimizer.zero_grad(set_to_none=True)
         self.bad_steps += 1
+        self.overflows += 1
         if self.bad_steps >= MAX_BAD_STEPS:
             files = tuple(self.loaders.train.ids[int(i)] for i in numbers)
             raise CalcoError(not_finite(self.step, files, self.plan))
 
     def _rate_factor(self) -> float:
-        return learning_rate_factor(self.plan.schedule, self._fraction(), self.step)
+        return learning_rate_factor(self.plan.schedule, self.fraction, self.step)
 
     def _fraction(self) -> float:
         """Share of training done, by steps or by clock, whichever is further."""
@@ -204,13 +218,15 @@ class Trainer:
     def finish_epoch(self, watch: Watch) -> None:
         """Validate when it is due, write the epoch down, keep the best, decide to go on."""
         complete = self.batches_done >= self.loaders.train.steps_per_epoch
+        sums = self.team.total(self.loss_sum, self.dice_sum, self.samples_seen)  # of all processes
+        self.loss_sum, self.dice_sum, self.samples_seen = sums if self.team.leads else (0.0,) * 3
         if self.stop.by and not complete:
             self._save(best=not self.monitor.best_epoch and self.step > 0)
             self.stopped_because = STOPPED_BY + self.stop.by
             return
-        out_of_time = self._time_is_up()
+        out_of_time = self.out_of_time
         last = out_of_time or len(self.history) + 1 >= self.plan.epochs
-        due = self._validation_is_due() or last
+        due = last or bool(self.team.led(self._validation_is_due())[0])
         validation = self._validate(last=last) if due else NOT_VALIDATED
         epoch = self._epoch_row(validation)
         self.history.append(epoch)
@@ -219,8 +235,9 @@ class Trainer:
         better = due and self.monitor.update(epoch)
         if better:
             watch.on_best(self._levels(validation))
-        self._look_for_trouble(validation, watch)
+        self.adviser.look(self.history, validation, self.first_losses, watch)
         watch.on_epoch(epoch)
+        self._agree()
         if out_of_time:
             self.stopped_because = "the budget was used"
         elif last:
@@ -236,7 +253,8 @@ class Trainer:
         """Score the sample; at the end predict the other images, too, as tuning needs them all."""
         began = time.perf_counter()
         others = self._not_validated() if last else ()
-        result = validate(self._predictor(), self.validated, self.loss_of, others)
+        self.team.align(self._kept())
+        result = validate(self._predictor(), self.validated, self.loss_of, others, self.team)
         spent_s = time.perf_counter() - began
         self.validating_s += spent_s
         self.pace.note(spent_s, (*self.validated, *others))
@@ -264,7 +282,7 @@ class Trainer:
 
     def _probe(self) -> None:
         """Measure prediction, and set aside what comes after training."""
-        self.pace.probe(self._predictor(), self.loaders.validation)
+        self.pace.probe(self._predictor(), self.loaders.validation, self.team.size)
         if self.fabric.device.type == "cpu":  # a process that waits for a GPU computes little
             self.clock.slowdown = self.pace.slowdown
         self.network.train()
@@ -278,7 +296,7 @@ class Trainer:
 
     def _time_is_up(self) -> bool:
         """Whether only the last validation, tuning, test and report still fit into the budget."""
-        if self.plan.budget_s and self.clock.elapsed_s - self.probed_at_s > PROBE_EVERY_S:
+        if self.clock.budget_s and self.clock.elapsed_s - self.probed_at_s > PROBE_EVERY_S:
             self._probe()
         return self.clock.fit_left_s <= 0
 
@@ -305,26 +323,6 @@ class Trainer:
             seconds=self.clock.elapsed_s - self.began_s,
         )
 
-    def _look_for_trouble(self, validation: Validation, watch: Watch) -> None:
-        losses = [e.train_loss for e in self.history]
-        collapse = collapsed(validation, self.plan, self.step)
-        if validation is not NOT_VALIDATED:
-            for code in ("COLLAPSE_BACKGROUND", "COLLAPSE_FOREGROUND", "LOSS_FLAT"):
-                self.advice.pop(code, None)  # it may have recovered: no reason to alarm
-        first_loss = fmean(self.first_losses) if self.first_losses else math.nan
-        flat = not_learning(first_loss, losses[-1], self.step, self.plan)
-        for found in (collapse, diverging(losses, self.plan), flat):
-            self.advise(found, watch)
-
-    def advise(self, found: Problem | None, watch: Watch) -> None:
-        """Note what looks wrong, if anything, for the report; a kind is told once."""
-        if found is None:
-            return
-        if found.code not in self.told:
-            watch.on_advice(found)
-        self.told.add(found.code)
-        self.advice[found.code] = found
-
     def _progress(self, loss: float) -> Progress:
         fraction = self._fraction()
         spent = self.clock.elapsed_s - self.began_s
@@ -337,6 +335,8 @@ class Trainer:
 
     def _save(self, *, best: bool) -> None:
         """Write history, the best weights when asked, and every minute the state to resume."""
+        if not self.team.leads:
+            return
         if best:
             save_model(self.folder.weights, self._kept(), self._card())
         self.folder.save_history(self.history)
@@ -346,7 +346,7 @@ class Trainer:
             self.saved_at_s = self.clock.elapsed_s
 
     def _state(self) -> dict[str, Any]:
-        names = ["step", "batches_done", "loss_sum", "dice_sum", "samples_seen"]
+        names = ["step", "batches_done", "overflows", "loss_sum", "dice_sum", "samples_seen"]
         names += ["stepping_s", "validating_s", "first_losses"]
         return {
             "network": self.segmenter.state_dict(),
@@ -378,6 +378,8 @@ class Trainer:
         self.history = [Epoch(*row) for row in state["history"]]
         vars(self.monitor).update(state["monitor"])
         vars(self).update(state["numbers"])
+        if not self.team.leads:  # the first one's sums are those of all
+            self.loss_sum = self.dice_sum = self.samples_seen = 0.0
         self.stopped_because = state["finished"]
         # time spent before the stop counts, the pause does not
         self.clock.earlier_s = state["elapsed_s"]
@@ -394,5 +396,6 @@ class Trainer:
             seconds=self.clock.elapsed_s - self.began_s,
             seconds_stepping=self.stepping_s,
             seconds_validating=self.validating_s,
-            advice=tuple(self.advice.values()),
+            advice=tuple(self.adviser.advice.values()),
+            overflows=self.overflows,
         )

@@ -9,25 +9,37 @@ from calco.config import Config
 from calco.records import Plan, Split
 from calco.training.cache import Decoded, decode
 from calco.training.dataset import Loaders, TrainLoader
+from calco.training.shared_cache import decode_shared
+from calco.training.team import ALONE, Team
 
 
-def read_samples(split: Split, scratch: Path | None = None) -> tuple[Decoded, ...]:
+def read_samples(
+    split: Split, scratch: Path | None = None, team: Team = ALONE
+) -> tuple[Decoded, ...]:
     """Read what is trained and validated on, once; the test part stays closed.
 
     Args:
         split: Its training and validation parts are read.
         scratch: Folder for the pixels that memory does not hold; None keeps all in memory.
+        team: Several processes share the pixels in that folder; the first to come decodes them.
 
     Raises:
         CalcoError: Lists every file that changed or vanished since the audit; SCRATCH_WRITE when
             memory and disk are too small.
     """
     index = split.index.only(a.id for a in split.assignments if a.subset != "test")
+    if scratch and team.size > 1:
+        return decode_shared(index, scratch, "shared")
     return decode(index, scratch)
 
 
 def build_loaders(
-    samples: Sequence[Decoded], split: Split, plan: Plan, config: Config, fold: int = 0
+    samples: Sequence[Decoded],
+    split: Split,
+    plan: Plan,
+    config: Config,
+    fold: int = 0,
+    team: Team = ALONE,
 ) -> Loaders:
     """Make the batches of one training.
 
@@ -37,6 +49,10 @@ def build_loaders(
         plan: Crop, batch and augmentation.
         config: Seed and loader processes.
         fold: Which of the split's trainings.
+        team: Processes that share the work.
+
+    Raises:
+        CalcoError: When a batch has too few images for all processes.
     """
     division = split.divisions()[fold]
     train_ids = {sample.id for sample in division.train}
@@ -44,7 +60,7 @@ def build_loaders(
     train = [sample for sample in samples if sample.id in train_ids]
     validation = tuple(sample for sample in samples if sample.id in validation_ids)
     return Loaders(
-        train=TrainLoader(train, plan, config.seed, config.fit.workers),
+        train=TrainLoader(train, plan, config.seed, config.fit.workers, team),
         validation=validation,
         spec=split.index.spec,
         tested_ratio=ratio_of_test(split, fold),

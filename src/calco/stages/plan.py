@@ -116,7 +116,7 @@ def measure_machine(
         network=network,
         # the cheapest steps, so that much can be asked; too small to tell anything of a GPU
         crop_px=given_crop or (sides[0] if on_cpu else _usual(sides, network)),
-        batch=fit.batch or BATCH,
+        batch=-(-(fit.batch or BATCH) // config.devices),  # what one of them does of a step
         threads=fit.threads or usable_cores(),
         channels_last=fit.channels_last is not False,
         precision=fit.precision or "fp32",
@@ -178,7 +178,8 @@ def make_plan(
     if fit.crop_px and not fit.resize_px:
         _require_fitting(fit.crop_px, network)
     batch = take("batch", fit.batch, BATCH, "many cheap steps; enough images for batch statistics")
-    crop_px = take("crop_px", fit.crop_px, *_crop(fingerprint, machine, network, batch, fit_s))
+    share = -(-batch // config.devices)
+    crop_px = take("crop_px", fit.crop_px, *_crop(fingerprint, machine, network, share, fit_s))
     choices.reasons["resize_px"] = "given by the user" if fit.resize_px else ORIGINAL
     epochs, why = _epochs(config, fingerprint.n_images, batch)
     side_px = fit.resize_px or crop_px

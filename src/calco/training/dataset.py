@@ -13,10 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from calco.errors import CalcoError, Problem
 from calco.images.augment import augment, generator_for, resized
 from calco.records import ImageSpec, Plan
 from calco.training.cache import Decoded
 from calco.training.steps import Batches, Feed
+from calco.training.team import ALONE, Team
+from calco.wording import counted
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Images (B, C, H, W) uint8, masks (B, 1, H, W) uint8 in {0, 1}, sample numbers (B,) int64."""
@@ -117,24 +120,45 @@ def crop_feed(samples: Sequence[Decoded], cut: Cut, seed: int) -> Feed:
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """The batches of one epoch, pure in (seed, epoch); set ``epoch`` and ``skip`` before use."""
+    """The batches of one epoch, pure in (seed, epoch); set ``epoch`` and ``skip`` before use.
 
-    def __init__(self, n_samples: int, plan: Plan, seed: int) -> None:
+    Args:
+        n_samples: Of the training part.
+        plan: Batch, and whether whole images are shown.
+        seed: Training seed.
+        team: Of each batch it takes the own part. How batches are made up does not depend on it,
+            except where they would have fewer images than it has processes.
+
+    Raises:
+        CalcoError: When a batch has too few images for all processes.
+    """
+
+    def __init__(self, n_samples: int, plan: Plan, seed: int, team: Team = ALONE) -> None:
         self.seed = seed
-        self.batch = plan.batch
+        self.batch, self.team = plan.batch, team
         repeats = 1 if plan.resize_px else -(-MIN_STEPS_PER_EPOCH * plan.batch // n_samples)
         self.visits = n_samples * repeats
+        if min(plan.batch, self.visits) < team.size:
+            raise CalcoError(_too_few(min(plan.batch, self.visits), team.size))
         self.epoch = 1
         self.skip = 0
 
     def __len__(self) -> int:
-        return -(-self.visits // self.batch)
+        # near-equal batches may have an image less than planned, but one for each process
+        return min(-(-self.visits // self.batch), self.visits // self.team.size)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Images of each batch, over all processes."""
+        least, more = divmod(self.visits, len(self))
+        return [least + (number < more) for number in range(len(self))]
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.visits)
         # near-equal batches: a last batch of one would ruin batch statistics, dropping it, data
         for batch in np.array_split(order, len(self))[self.skip :]:
-            yield [(self.epoch, int(i)) for i in batch]
+            part = np.array_split(batch, self.team.size)[self.team.rank]
+            yield [(self.epoch, int(i)) for i in part]
 
 
 class TrainLoader:
@@ -145,11 +169,23 @@ class TrainLoader:
         plan: Crop, batch and augmentation.
         seed: Training seed.
         workers: Loader processes; 0 loads in this one. Never changes a batch.
+        team: Processes that share each batch.
+
+    Raises:
+        CalcoError: When a batch has too few images for all processes.
     """
 
-    def __init__(self, samples: Sequence[Decoded], plan: Plan, seed: int, workers: int) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Decoded],
+        plan: Plan,
+        seed: int,
+        workers: int,
+        team: Team = ALONE,
+    ) -> None:
         self.samples = samples
-        self.order = EpochBatches(len(samples), plan, seed)
+        self.team = team
+        self.order = EpochBatches(len(samples), plan, seed, team)
         self.loader = DataLoader(
             Crops(samples, plan, seed),
             batch_sampler=self.order,
@@ -170,9 +206,22 @@ class TrainLoader:
         return len(self.order)
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch (from 1), leaving out the first ``skip``."""
+        """Yield this process's part of the batches of an epoch (from 1), without the first."""
         self.order.epoch, self.order.skip = epoch, skip
         yield from self.loader
+
+    def weight(self, number: int, n_images: int) -> float:
+        """Return what the mean loss of a part is multiplied with: processes average gradients.
+
+        Parts of one batch differ by an image at most; so weighted, each image counts alike.
+
+        Args:
+            number: Of the batch in its epoch, from 0.
+            n_images: In the part.
+        """
+        if self.team.size == 1:
+            return 1.0
+        return n_images * self.team.size / self.order.sizes[number]
 
 
 @dataclass(frozen=True)
@@ -194,6 +243,17 @@ class Loaders:
     tested_ratio: float
     n_folds: int = 1
     start: Path | None = None
+
+
+def _too_few(n_images: int, n_processes: int) -> Problem:
+    return Problem(
+        "TEAM_BATCH",
+        "a batch has too few images for all processes",
+        "fit.batch",
+        got=counted(n_images, "image"),
+        expected=f"at least one for each of {n_processes} processes",
+        do="raise fit.batch or lower --devices",
+    )
 
 
 def _foreground_points(mask: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.int32]:

@@ -6,10 +6,13 @@ import logging
 from typing import Literal
 
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from calco.config import Precision
 from calco.errors import CalcoError, Problem
 from calco.inference.device import choose_device
+from calco.training.team import ALONE, Team
 
 # it announces half precision, which is also tried where it is not used
 logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
@@ -21,12 +24,13 @@ FABRIC_NAMES: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 }
 
 
-def make_fabric(device: str, precision: Precision) -> Fabric:
+def make_fabric(device: str, precision: Precision, team: Team = ALONE) -> Fabric:
     """Choose device and arithmetic; never another device than the one asked for.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: fp16 scales its loss and needs a GPU.
+        team: Processes that average their gradients, each with a device of its own.
 
     Raises:
         CalcoError: When CUDA is asked for and absent, or fp16 on a processor.
@@ -36,6 +40,17 @@ def make_fabric(device: str, precision: Precision) -> Fabric:
         raise CalcoError(
             Problem("DEVICE", "fp16 needs a GPU", "fit.precision", "fp16", do="set fp32 or bf16")
         )
-    return Fabric(
-        accelerator="cuda" if on_cuda else "cpu", devices=1, precision=FABRIC_NAMES[precision]
+    accelerator, name = "cuda" if on_cuda else "cpu", FABRIC_NAMES[precision]
+    if team.size == 1:
+        return Fabric(accelerator=accelerator, devices=1, precision=name)
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=team.local_size,
+        num_nodes=team.size // team.local_size,
+        # batch statistics are each one's own, averages of them those of the first process
+        strategy=DDPStrategy(gradient_as_bucket_view=True),
+        precision=name,
+        plugins=[LightningEnvironment()],  # torchrun's names; Slurm's would count other processes
     )
+    fabric.launch()  # starts no process: the team is there
+    return fabric

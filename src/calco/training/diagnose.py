@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from statistics import median
+from statistics import fmean, median
 
 from scipy.stats import mannwhitneyu
 
+from calco.config import LossConfig
 from calco.errors import Problem
-from calco.records import Plan
+from calco.records import Epoch, Plan
 from calco.training.cache import Decoded
-from calco.training.validate import Validation
+from calco.training.progress import Watch
+from calco.training.validate import NOT_VALIDATED, Validation
 
 RARE_FRACTION = 0.01  # below this a network gains almost nothing from finding the foreground
 EARLY_LOSS_RISE = 1.5  # a smoothed loss this many times its best is diverging, not noisy
@@ -18,6 +21,70 @@ LEARNT_STEPS = 50  # from here on a network that learns has left its first loss 
 FALLEN = 0.95  # times the first loss is no fall
 UNLIKE = 0.85  # chance that an image of one part exceeds one of the other; 0.5 when alike
 UNLIKE_P = 0.001  # few images differ by chance
+
+
+class Adviser:
+    """Notes what looks wrong in a training, for the report; a kind is told once.
+
+    Args:
+        plan: Of the training.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.advice: dict[str, Problem] = {}
+        self.told: set[str] = set()
+
+    def look(
+        self,
+        history: Sequence[Epoch],
+        validation: Validation,
+        first_losses: Sequence[float],
+        watch: Watch,
+    ) -> None:
+        """Look at a training after an epoch; what it recovered from is forgotten."""
+        losses, step = [e.train_loss for e in history], history[-1].step
+        if validation is not NOT_VALIDATED:
+            for code in ("COLLAPSE_BACKGROUND", "COLLAPSE_FOREGROUND", "LOSS_FLAT"):
+                self.advice.pop(code, None)
+        first_loss = fmean(first_losses) if first_losses else math.nan
+        self.note(collapsed(validation, self.plan, step), watch)
+        self.note(diverging(losses, self.plan), watch)
+        self.note(not_learning(first_loss, losses[-1], step, self.plan), watch)
+
+    def note(self, found: Problem | None, watch: Watch) -> None:
+        """Take in a finding, if there is one."""
+        if found is None:
+            return
+        if found.code not in self.told:
+            watch.on_advice(found)
+        self.told.add(found.code)
+        self.advice[found.code] = found
+
+
+def by_parts(plan: Plan, loss: LossConfig, n_processes: int) -> Problem | None:
+    """Return a note on what several processes compute otherwise than one would.
+
+    Args:
+        plan: Network, batch and loss.
+        loss: Whether images or whole batches are reduced.
+        n_processes: That share each batch.
+    """
+    found = []
+    if plan.network.family == "encoder_unet" or plan.network.norm == "batch":
+        found.append("batch normalisation")
+    if not loss.per_sample and plan.loss not in ("bce", "focal"):  # those are means over pixels
+        found.append("a loss that is pooled over the batch")
+    if n_processes == 1 or not found:
+        return None
+    return Problem(
+        "TEAM_PARTS",
+        "each process sees its own part of a batch, where one process would see all of it",
+        got=" and ".join(found),
+        expected=f"about {plan.batch / n_processes:g} images at a time",
+        do="keep the parts large: raise fit.batch with --devices",
+        severity="note",
+    )
 
 
 def unlike(train: Sequence[Decoded], validation: Sequence[Decoded]) -> Problem | None:

@@ -11,9 +11,14 @@ from types import FrameType
 
 @dataclass
 class StopRequest:
-    """Name of the signal that asked training to stop; empty while none did."""
+    """The signal that asked training to stop, by its number; 0 while none did."""
 
-    by: str = ""
+    number: int = 0
+
+    @property
+    def by(self) -> str:
+        """Name of the signal; empty while none came."""
+        return signal.Signals(self.number).name if self.number else ""
 
 
 @contextmanager
@@ -22,9 +27,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
     request = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if request.by:
+        if request.number:
             raise KeyboardInterrupt
-        request.by = signal.Signals(number).name
+        request.number = number
 
     try:
         before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -18,6 +18,7 @@ from calco.inference.postprocess import clean, to_levels
 from calco.inference.streams import Streams, Tracer, abreast
 from calco.metrics.summary import score_image
 from calco.training.cache import Decoded, evenly
+from calco.training.team import ALONE, Team
 
 Levels = NDArray[np.uint8]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -54,6 +55,7 @@ def validate(
     samples: Sequence[Decoded],
     loss_of: Loss,
     others: Sequence[Decoded] = (),
+    team: Team = ALONE,
 ) -> Validation:
     """Score every validation image once, each with equal weight.
 
@@ -62,19 +64,25 @@ def validate(
         samples: What is scored.
         loss_of: Logits and masks to one loss per image.
         others: Images that are only predicted; their levels follow those of ``samples``.
+        team: Processes that share the images; they all get the figures, the first one the levels.
     """
 
     def score(streams: Streams, sample: Decoded) -> tuple[tuple[float, ...], Levels]:
         return _score(streams, sample, loss_of)
 
-    found = list(abreast(predictor, samples, score))
-    rows = np.array([figures for figures, _ in found])  # (N, 5)
-    loss, dice, pred, true, _ = rows.mean(axis=0).tolist()
-    levels = (
-        *(levels for _, levels in found),
-        *abreast(predictor, others, lambda streams, s: to_levels(streams.prob(s.image))),
+    found = list(abreast(predictor, team.share(samples), score))
+    rest = abreast(
+        predictor, team.share(others), lambda streams, s: to_levels(streams.prob(s.image))
     )
-    return Validation(loss, dice, pred, true, float(rows[:, 4].max()), levels)
+    levels = team.collected([levels for _, levels in found]) + team.collected(list(rest))
+    rows = team.collected([np.array(figures) for figures, _ in found])  # of (5,)
+    means = (
+        [*np.mean(rows, axis=0)[:4].tolist(), float(np.max(rows, axis=0)[4])]
+        if rows
+        else [math.nan] * 5
+    )
+    loss, dice, pred, true, largest = team.led(*means)
+    return Validation(loss, dice, pred, true, largest, tuple(levels))
 
 
 class Pace:
@@ -95,7 +103,7 @@ class Pace:
         """How much longer work takes on the processor because others want its cores, too."""
         return max(1.0, IDLE_SHARE * median(self.wanting))
 
-    def probe(self, predictor: Tracer, samples: Sequence[Decoded]) -> None:
+    def probe(self, predictor: Tracer, samples: Sequence[Decoded], n_processes: int = 1) -> None:
         """Time images as large as those that half of the pixels are in, one for each core."""
         by_size = sorted(samples, key=lambda s: s.mask.size)
         reached_px = np.cumsum([s.mask.size for s in by_size])
@@ -108,7 +116,7 @@ class Pace:
             times_s.append(time.perf_counter() - began_one)
         spent_s, computed_s = time.perf_counter() - began, time.process_time() - cpu_began
         self.wanting.append(n_images * spent_s / max(computed_s, 1e-9))
-        self.probes.append(min(times_s) / (n_images * usual.mask.size))
+        self.probes.append(min(times_s) / (n_processes * n_images * usual.mask.size))
 
     def note(self, seconds: float, samples: Sequence[Decoded]) -> None:
         """Take in how long a validation took, which reads, cleans up and scores, too."""

@@ -1,0 +1,104 @@
+"""Several processes find what one finds: gradients, figures and maps, each image counted once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.training.member import findings
+
+from calco.errors import CalcoError, Problem
+from calco.training.device import FABRIC_NAMES
+from calco.training.team import ALONE, Team, is_broken
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [0, 1, 5, 24])
+def test_each_item_is_in_exactly_one_share(size: int, count: int) -> None:
+    shares = [Team(rank, size).share(range(count)) for rank in range(size)]
+    assert sorted(i for share in shares for i in share) == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_alone_every_exchange_gives_back_what_it_got() -> None:
+    assert ALONE.leads
+    assert ALONE.total(1.5, 2) == ALONE.largest(1.5, 2) == ALONE.led(1.5, 2) == (1.5, 2)
+    assert ALONE.told("job") == "job"
+    maps = [np.zeros((2, 3), np.uint8), np.ones((1, 1), np.uint8)]
+    assert all(a is b for a, b in zip(ALONE.collected(maps), maps, strict=True))
+    ALONE.report(CalcoError(Problem("X", "no store: nobody hears it", do="nothing")))
+    assert ALONE.fault() is None
+
+
+def test_only_failed_exchanges_are_taken_for_lost_processes() -> None:
+    assert is_broken(RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer"))
+    assert not is_broken(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, NDArray[np.generic]]]:
+    """What one process finds, then what each of two finds."""
+    folder = tmp_path_factory.mktemp("team")
+    line = [sys.executable, "-m", "tests.training.member"]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    env = os.environ | {"PYTHONPATH": path}
+    two = [
+        subprocess.Popen([*line, str(rank), "2", str(folder)], cwd=ROOT, env=env) for rank in (0, 1)
+    ]
+    before = dict(FABRIC_NAMES)
+    try:
+        one = findings(ALONE, folder)
+    finally:
+        FABRIC_NAMES.update(before)
+    assert [process.wait(120) for process in two] == [0, 0]
+    return [one, *(dict(np.load(folder / f"{rank}.npz")) for rank in (0, 1))]
+
+
+def error(found: list[dict[str, NDArray[np.generic]]], name: str) -> float:
+    """Return the relative error of the gradient of two processes against that of one."""
+    one, two = (np.asarray(f[name], np.float64) for f in found[:2])
+    return float(np.linalg.norm(two - one) / np.linalg.norm(one))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["five", "four"])
+def test_two_processes_make_the_gradient_of_one(
+    found: list[dict[str, NDArray[np.generic]]], name: str
+) -> None:
+    assert found[0][name].dtype == np.float64
+    assert error(found, name) < 1e-10
+    assert np.array_equal(found[1][name], found[2][name])  # so their weights stay alike
+
+
+@pytest.mark.slow
+def test_parts_that_were_not_weighted_would_be_seen(
+    found: list[dict[str, NDArray[np.generic]]],
+) -> None:
+    """Negative control: three and two images, each part counted as a half."""
+    assert error(found, "unweighted") > 0.005
+
+
+@pytest.mark.slow
+def test_two_processes_validate_as_one_does(found: list[dict[str, NDArray[np.generic]]]) -> None:
+    one, first, second = found
+    assert np.array_equal(one["figures"], first["figures"])
+    assert np.array_equal(one["figures"], second["figures"])
+    for number in range(7):
+        assert np.array_equal(one[f"levels{number}"], first[f"levels{number}"])
+    assert not any(name.startswith("levels") for name in second)
+
+
+@pytest.mark.slow
+def test_what_one_decides_all_hear(found: list[dict[str, NDArray[np.generic]]]) -> None:
+    for each in found[1:]:
+        assert each["led"][0] == 3.0
+        assert np.isnan(each["led"][1])
+        assert each["largest"].tolist() == [1.0, -np.inf]
+        assert each["told"].tobytes().decode() == "ä"
