@@ -25,8 +25,9 @@ import torch
 from calco.api import load
 from calco.files import from_json, write_atomic
 from calco.images.io import read_image
+from calco.inference.networks import load_networks
 from calco.inference.parity import compare
-from calco.inference.predictor import Predictor, load_networks
+from calco.inference.predictor import Predictor
 from calco.stages.export import CERTIFICATE_ENDING, Certificate
 from calco.stages.predict import predict_files
 from contenders.records import THREADS, Figures, hold_to_threads, this_machine

@@ -40,6 +40,7 @@ LAYER = {
     "training": 7,
     "stages": 8,
     "teamwork": 8.5,
+    "held_out": 8.7,
     "pipeline": 9,
     "scoring": 10,
     "studies": 10,
@@ -58,7 +59,7 @@ LAYER = {
 # parts of one layer that may know each other: what is on disk is made of images, and training
 # validates as inference predicts
 SIDEWAYS = {("formats", "images"), ("training", "inference")}
-SERVING = ("predict", "submission", "annotations", "suggest", "export")
+SERVING = ("predict", "submission", "annotations", "suggest", "export", "cluster")
 TORCH_FREE = (
     "errors",
     "wording",

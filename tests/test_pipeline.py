@@ -15,9 +15,11 @@ import pytest
 import safetensors.torch
 import timm
 
-from calco.config import Config, ModelConfig, load_config
+from calco.config import Config, ModelConfig, TuneConfig, load_config
 from calco.errors import CalcoError, StoppedError
+from calco.held_out import validation_maps
 from calco.images.io import read_pixels
+from calco.inference.maps import ProbMap
 from calco.inference.predictor import Predictor, predict_maps
 from calco.pipeline import (
     Listener,
@@ -28,7 +30,7 @@ from calco.pipeline import (
     run,
     train,
     train_quickly,
-    validation_maps,
+    tune,
 )
 from calco.records import (
     Audit,
@@ -246,6 +248,42 @@ def test_maps_that_are_known_are_not_predicted_again(finished_run: Path) -> None
     again = validation_maps(split, RunDir(finished_run), "cpu", known=marked)[0]
     assert np.array_equal(again[0].levels, marked[maps[0].id])
     assert np.array_equal(again[1].levels, maps[1].levels)  # that one was not known
+
+
+def test_views_are_tried_in_turn_and_only_the_better_ones_kept(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunDir(finished_run)
+    config = folder.load_config()
+    config = config.model_copy(update={"tune": TuneConfig(turns=True, scales=True)})
+    task = Task([], folder.load_split(), folder.load_plan(), config)
+    tried = []
+
+    def keep_turns(
+        tuned: tuple[list[ProbMap], Postprocess],
+        viewed: list[ProbMap],
+        look: Postprocess,
+        _: TuneConfig,
+    ) -> Postprocess:
+        assert [m.id for m in tuned[0]] == [m.id for m in viewed]
+        tried.append(look)
+        return look if look.turns and not look.scales and look.mean == "logit" else tuned[1]
+
+    monkeypatch.setattr("calco.pipeline.tune_viewed", keep_turns)
+    [maps], params = tune(task, folder, Clock())
+    assert [(look.flips, look.turns, len(look.scales)) for look in tried[::2]] == [
+        (True, False, 0),
+        (True, True, 0),
+        (True, True, 2),
+    ]
+    assert [look.mean for look in tried] == ["prob", "logit"] * 3
+    assert params == Postprocess(flips=True, turns=True, mean="logit")
+    expected = validation_maps(task.split, folder, "cpu", params)[0]  # as it will be predicted
+    for found, again in zip(maps, expected, strict=True):
+        assert abs(found.levels.astype(int) - again.levels).max() <= 1
+    # an old clock has no time for any
+    assert tune(task, folder, Clock(budget_s=5.0))[1].look == Postprocess().look
+    assert len(tried) == 6
 
 
 def test_a_quick_training_scores_validation_and_leaves_nothing(task: Task, tmp_path: Path) -> None:

@@ -122,6 +122,23 @@ def same(one: object, other: object) -> bool:
     return repr(one) == repr(other)
 
 
+def test_settings_of_an_older_calco_come_back(folder: RunDir) -> None:
+    old = {"threshold": 0.4, "min_area_px": 3, "max_hole_px": 0, "min_peak": 0.9, "flips": True}
+    (folder.path / "postprocess.json").write_text(json.dumps(old | {"note": "tuned"}))
+    assert folder.load_postprocess() == Postprocess(0.4, 3, 0, 0.9, True, "tuned")
+
+
+def test_views_come_back_and_impossible_ones_are_refused(folder: RunDir) -> None:
+    chosen = Postprocess(flips=True, turns=True, scales=(0.8, 1.25), mean="logit")
+    folder.save_postprocess(chosen)
+    assert folder.load_postprocess() == chosen
+    for fault in ({"scales": [1e9]}, {"mean": "median"}):
+        (folder.path / "postprocess.json").write_text(json.dumps(fault))
+        with pytest.raises(CalcoError, match=r"RUN_FILE.*postprocess\.json") as caught:
+            folder.load_postprocess()
+        assert "\n" not in str(caught.value)
+
+
 def test_config_and_postprocess_come_back(folder: RunDir) -> None:
     config = Config(seed=3, data={"group": r"^(\d+)"})  # type: ignore[arg-type]
     folder.save_config(config)

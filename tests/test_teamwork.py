@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import TINY
 
 from calco.files import from_json, to_json, without_nan
-from calco.records import FitJob, PredictJob
+from calco.records import FitJob, Postprocess, PredictJob
 from calco.runs import RunDir
 from calco.scoring import score_run
 from calco.teamwork import Job
@@ -91,7 +91,7 @@ def test_jobs_survive_their_way(finished_run: Path) -> None:
     split, config = folder.load_split(), folder.load_config()
     jobs: list[Job] = [
         FitJob(split, folder.load_plan(), config, 0, finished_run, finished_run),
-        PredictJob(split.part("test"), finished_run, "cpu", flips=True),
+        PredictJob(split.part("test"), finished_run, "cpu", Postprocess(flips=True)),
     ]
     for job in jobs:
         text = to_json(job)

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 from calco.files import read_csv
+from calco.held_out import validation_maps
 from calco.inference.maps import ProbMap
 from calco.inference.postprocess import clean
 from calco.inference.predictor import Predictor
-from calco.pipeline import validation_maps
 from calco.records import Postprocess
 from calco.runs import RunDir
 from contenders.courses import ROOT, Course
@@ -84,7 +84,7 @@ def _scores(folder: RunDir, course: Course) -> tuple[dict[str, dict[str, Tally]]
     test = course.read("test")
     delivered = {
         "validation": _tallies(folder, params),
-        "test": {i.id: tally(predictor.mask(i.image), i.true) for i in test},
+        "test": {i.id: tally(predictor.predict(i.image), i.true) for i in test},
     }
     predictor.params = PLAIN
     scores = {"validation": _tallies(folder, PLAIN), "test": score(predictor.prob, test)}
@@ -94,7 +94,7 @@ def _scores(folder: RunDir, course: Course) -> tuple[dict[str, dict[str, Tally]]
 
 def _tallies(folder: RunDir, params: Postprocess) -> dict[str, Tally]:
     """Count the pixels of validation, each image predicted by a training that has not seen it."""
-    folds = validation_maps(folder.load_split(), folder, "cpu", flips=params.flips)
+    folds = validation_maps(folder.load_split(), folder, "cpu", params)
     maps: list[ProbMap] = [m for fold in folds for m in fold]
     return {m.id: tally(clean(m.levels, params), m.true) for m in maps}
 

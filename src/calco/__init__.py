@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["CalcoError", "Config", "__version__", "load", "train"]
+__all__ = ["CalcoError", "Config", "Predictor", "__version__", "load", "train"]
 
 if TYPE_CHECKING:
     from calco.api import load, train
     from calco.config import Config
     from calco.errors import CalcoError
+    from calco.inference.predictor import Predictor
 
 
 def __getattr__(name: str) -> object:
@@ -24,6 +25,10 @@ def __getattr__(name: str) -> object:
             from calco.config import Config
 
             return Config
+        case "Predictor":
+            from calco.inference.predictor import Predictor
+
+            return Predictor
         case "CalcoError":
             from calco.errors import CalcoError
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from calco.config import Config, validate_config
+from calco.errors import CalcoError, Problem
 from calco.inference.predictor import Predictor
 from calco.pipeline import Listener, run
 from calco.runs import RunDir
@@ -53,14 +56,25 @@ def train(
     return folder.load_summary()
 
 
-def load(run: str | Path, device: str = "cpu") -> Predictor:
+def load(
+    run: str | PathLike[str] | Sequence[str | PathLike[str]], device: str = "cpu"
+) -> Predictor:
     """Open a finished run for prediction; loading never runs code from its files.
 
     Args:
-        run: Run folder, or its best.safetensors.
+        run: Run folder, or its best.safetensors, or a file that ``calco export`` wrote. Several
+            runs predict together: the mean of what each says, with the threshold and the clean-up
+            of the first.
         device: ``auto``, ``cpu`` or ``cuda``.
 
+    Returns:
+        What traces images; see ``Predictor.predict`` and ``Predictor.prob``.
+
     Raises:
-        CalcoError: When the weights are missing, damaged or not calco's.
+        CalcoError: When a model is missing, damaged or not calco's, or several do not match.
     """
-    return Predictor.from_run(Path(run), device)
+    runs = [run] if isinstance(run, str | PathLike) else list(run)
+    if not runs:
+        raise CalcoError(Problem("RUN_MISSING", "no run was given", do="name at least one"))
+    first, *more = map(Path, runs)
+    return Predictor.from_run(first, device, more)

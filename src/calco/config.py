@@ -228,6 +228,10 @@ class TuneConfig(Section):
     flips: bool = True
     """Try averaging over mirror images, when the budget can pay for it; prediction then takes four
     times as long."""
+    turns: bool = False
+    """Try quarter turns of all those, too: eight times as long. For pictures without an upside."""
+    scales: bool = False
+    """Try all those at 0.8 and 1.25 of the size, too: three times as long again."""
 
 
 class EvaluateConfig(Section):

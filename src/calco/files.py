@@ -98,11 +98,16 @@ def sha256_of(path: Path) -> str:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV whole; cells a spreadsheet would run as a formula get a leading apostrophe."""
+    write_atomic(path, csv_text(header, rows))
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return the content of such a CSV."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
     writer.writerows([_inert(cell) for cell in row] for row in rows)
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

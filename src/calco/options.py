@@ -34,3 +34,17 @@ Objects = Annotated[
     Literal["components", "watershed"],
     typer.Option(help="How objects are told apart: connected parts, or cut where they touch, too."),
 ]
+With = Annotated[
+    list[Path] | None,
+    typer.Option("--with", help="A run that predicts together with RUN; repeatable."),
+]
+As = Annotated[
+    list[Annotation] | None,
+    typer.Option("--as", help="Write objects for other programs too; repeatable."),
+]
+Engine = Annotated[
+    str, typer.Option(help="auto, torch, onnx or openvino; auto times those installed.")
+]
+Cluster = Annotated[
+    str | None, typer.Option(help="ray: Ray Data predicts, from and to paths or URLs.")
+]

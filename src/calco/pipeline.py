@@ -6,7 +6,7 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from calco import __version__
 from calco.config import Config
 from calco.errors import CalcoError, StoppedError
+from calco.held_out import joined, validation_maps, viewed_maps
 from calco.inference.maps import ProbMap, save_levels
 from calco.inference.postprocess import clean
 from calco.inference.predictor import Predictor, predict_maps
+from calco.inference.views import cost_of
 from calco.metrics.summary import score_image
 from calco.nets.asked import require_network
 from calco.records import (
@@ -49,7 +51,7 @@ from calco.stages.report import write_report
 from calco.stages.samples import index_samples
 from calco.stages.split import split_samples
 from calco.stages.transfer import Source, begin_from, open_source, seen_before, settings_with
-from calco.stages.tune import nested_dice, tune_mirrored, tune_postprocess
+from calco.stages.tune import looks_to_try, nested_dice, tune_postprocess, tune_viewed
 from calco.teamwork import ask, predict_together
 from calco.training.budget import Clock
 from calco.training.cache import Decoded
@@ -154,6 +156,7 @@ def resume(folder: RunDir, clock: Clock, listener: Listener, team: Team = ALONE)
         StoppedError: After another signal.
     """
     config = folder.load_config()
+    _set_aside_for_views(clock, config)
     require_unchanged(folder.load_audit())
     split, plan = folder.load_split(), folder.load_plan()
     with folder.locked():
@@ -186,6 +189,7 @@ def prepare(
     """
     samples = read_samples(split, folder.scratch, team)
     train_ids = {sample.id for sample in split.part("train")}
+    _set_aside_for_views(clock, config)
     train_samples = [s for s in samples if s.id in train_ids]
     fingerprint = take_fingerprint(train_samples, split)
     validation = {sample.id for sample in split.divisions()[0].validation}
@@ -229,7 +233,7 @@ def train_and_test(task: Task, folder: RunDir, clock: Clock, listener: Listener)
         save_levels(maps["validation"], folder.out_of_fold)
     predictor = Predictor.from_run(folder.path, config.device)
     index, groups = split.part_and_groups("test")  # read here, once
-    job = PredictJob(index, folder.path.resolve(), config.device, flips=params.flips)
+    job = PredictJob(index, folder.path.resolve(), config.device, params.look)
     maps["test"] = predict_together(task.team, predictor, job, groups)
     tell(scores := folder.save_scores(evaluate(maps, params, config.evaluate, folder)))
     suspicions = find_label_errors(maps["validation"] + maps["test"], params)
@@ -302,6 +306,10 @@ def foretell(task: Task, folder: RunDir, listener: Listener) -> None:
         listener.on_record(curve)
 
 
+def _set_aside_for_views(clock: Clock, config: Config) -> None:
+    clock.views = tuple(cost_of(look) for look in looks_to_try(config.tune))
+
+
 def _foretelling_s(split: Split, config: Config) -> float:
     """Return the seconds for quick trainings; 0 where they are not worth it."""
     if not config.budget_s or not worth_measuring(len(split.part("train")), config.budget_s):
@@ -329,32 +337,16 @@ def tune(task: Task, folder: RunDir, clock: Clock) -> tuple[list[list[ProbMap]],
     """Choose the settings after the network; return them with the maps that they are made for."""
     split, config = task.split, task.config
     team = task.team
-    plain = validation_maps(split, folder, config.device, known=task.levels, team=team)
-    if not (config.tune.enabled and config.tune.flips and clock.has_time_for_mirrors):
-        return plain, tune_postprocess(joined(plain), config.tune)
-    mirrored = validation_maps(split, folder, config.device, flips=True, team=team)
-    params = tune_mirrored(joined(plain), joined(mirrored), config.tune)
-    return mirrored if params.flips else plain, params
-
-
-def validation_maps(
-    split: Split,
-    folder: RunDir,
-    device: str,
-    *,
-    flips: bool = False,
-    known: Mapping[str, NDArray[np.uint8]] | None = None,
-    team: Team = ALONE,
-) -> list[list[ProbMap]]:
-    """Predict every validation image by the training that has not seen it, fold by fold."""
-    folds = []
-    for number, division in enumerate(split.divisions()):
-        path = folder.fold(number, split.n_folds).path.resolve()
-        predictor = Predictor.from_run(path, device)
-        predictor.params = Postprocess(flips=flips)  # what a map depends on; the rest comes later
-        job = PredictJob(division.validation, path, device, flips)
-        folds.append(predict_together(team, predictor, job, division.validation_groups, known))
-    return folds
+    maps = validation_maps(split, folder, config.device, known=task.levels, team=team)
+    params = tune_postprocess(joined(maps), config.tune)
+    for step, look in enumerate(looks_to_try(config.tune)):
+        if not clock.has_time_for_views(step):
+            break
+        for mean, viewed in viewed_maps(split, folder, config.device, look, team).items():
+            tried = replace(look, mean=mean)
+            params = tune_viewed((joined(maps), params), joined(viewed), tried, config.tune)
+            maps = viewed if params.look == tried.look else maps
+    return maps, params
 
 
 def describe_machine(config: Config, source: Source | None = None) -> dict[str, object]:
@@ -378,8 +370,3 @@ def _command() -> str:
     """Return what was typed; empty when calco runs inside another program."""
     is_calco = Path(sys.argv[0]).stem in ("calco", "__main__")
     return shlex.join(["calco", *sys.argv[1:]]) if is_calco else ""
-
-
-def joined(folds: Iterable[Iterable[ProbMap]]) -> list[ProbMap]:
-    """Put the maps of all folds behind each other."""
-    return [m for fold in folds for m in fold]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from calco.errors import CalcoError, Problem
+from calco.held_out import joined, validation_maps
 from calco.inference.maps import ProbMap
 from calco.inference.predictor import Predictor, predict_maps
-from calco.pipeline import joined, validation_maps
 from calco.records import SUBSETS, Scores, Subset
 from calco.runs import RunDir
 from calco.stages.audit import audit_samples
@@ -51,8 +51,7 @@ def score_run(folder: RunDir, data: Path | None, subset: str, device: str = "aut
 def _own_maps(folder: RunDir, subset: Subset, predictor: Predictor, device: str) -> list[ProbMap]:
     split = folder.load_split()
     if subset == "validation":
-        flips = predictor.params.flips
-        return joined(validation_maps(split, folder, device, flips=flips))
+        return joined(validation_maps(split, folder, device, predictor.params))
     return predict_maps(predictor, *split.part_and_groups(subset))
 
 

@@ -28,7 +28,7 @@ from calco.inference.maps import ProbMap
 from calco.inference.postprocess import to_levels
 from calco.inference.predictor import Predictor, predict_maps
 from calco.inference.streams import Streams, abreast
-from calco.records import FitJob, Postprocess, PredictJob, Sample, SampleIndex
+from calco.records import FitJob, PredictJob, Sample, SampleIndex
 from calco.runs import RunDir
 from calco.stages.fit import fit
 from calco.stages.loaders import build_loaders, read_samples
@@ -97,7 +97,7 @@ def predict_together(
     levels = dict(known or {})
     unknown = [sample.id for sample in job.index if sample.id not in levels]
     if team.size > 1 and unknown:
-        asked = PredictJob(job.index.only(unknown), job.run, job.device, job.flips)
+        asked = PredictJob(job.index.only(unknown), job.run, job.device, job.look)
         ask(team, asked)
         found = team.collected(_levels_of_share(predictor, asked.index, team))
         levels |= {s.id: level for s, level in zip(asked.index, found, strict=True)}
@@ -127,7 +127,7 @@ def _fit(job: FitJob, team: Team) -> None:
 
 def _predict_share(job: PredictJob, team: Team) -> None:
     predictor = Predictor.from_run(job.run, job.device)
-    predictor.params = Postprocess(flips=job.flips)
+    predictor.params = job.look
     team.collected(_levels_of_share(predictor, job.index, team))
 
 

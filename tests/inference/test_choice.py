@@ -15,9 +15,10 @@ from calco.images.io import read_image
 from calco.inference import choice as module
 from calco.inference.choice import engine_name, open_predictor, px_per_second
 from calco.inference.engines import Engine, Images, Logits, TorchEngine
+from calco.inference.networks import load_networks
 from calco.inference.openvino_engine import OpenVinoEngine
 from calco.inference.parity import compare
-from calco.inference.predictor import Predictor, load_networks
+from calco.inference.predictor import Predictor
 from calco.nets.graph import to_onnx
 
 RATES = {"torch cpu": 1e6, "onnxruntime cpu": 2e6, "openvino cpu": 3e6}

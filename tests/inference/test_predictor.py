@@ -1,4 +1,6 @@
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,18 +13,24 @@ from PIL import Image
 from torch import Tensor, nn
 
 from calco.errors import CalcoError
+from calco.images.given import Given
 from calco.images.io import read_image
 from calco.images.tiles import Tiling
 from calco.inference import predictor as module
+from calco.inference.device import usable_cores
 from calco.inference.engines import TorchEngine
 from calco.inference.postprocess import clean, to_levels
-from calco.inference.predictor import Predictor, predict_maps
+from calco.inference.predictor import Predictor, predict_maps, predict_viewed
+from calco.inference.streams import AHEAD
+from calco.inference.views import views_of
 from calco.nets.build import Segmenter, build_network
 from calco.nets.checkpoint import ModelCard, save_model
 from calco.records import (
+    MEANS,
     FileMask,
     ImageSpec,
     MaskCode,
+    Mean,
     NetworkPlan,
     Postprocess,
     Sample,
@@ -82,7 +90,7 @@ def _image(size: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("size", SIZES)
 def test_identity_network_returns_the_mask_at_its_exact_size(size: tuple[int, int]) -> None:
     mask = _mask(size)
-    predicted = _identity().mask(mask.astype(np.uint8)[..., None] * 255)
+    predicted = _identity().predict(mask.astype(np.uint8)[..., None] * 255)
     assert predicted.dtype == np.bool_
     np.testing.assert_array_equal(predicted, mask)
 
@@ -93,7 +101,7 @@ def test_identity_network_through_tiles_returns_the_mask(
 ) -> None:
     mask, predictor = _mask(size), _tiled(_identity(), 32, 8)
     image = mask.astype(np.uint8)[..., None] * 255
-    np.testing.assert_array_equal(predictor.mask(image), mask)
+    np.testing.assert_array_equal(predictor.predict(image), mask)
     prob = predictor.prob(image)
     assert prob.min() >= 0
     assert prob.max() <= 1
@@ -212,7 +220,7 @@ def test_deep_images_are_scaled_by_the_card() -> None:
     predictor = _identity()
     predictor.card = replace(predictor.card, spec=ImageSpec(channels=1, high=4095.0))
     image = np.array([[0, 1000], [3000, 4095]], np.uint16)
-    assert predictor.mask(image).tolist() == [[False, False], [True, True]]
+    assert predictor.predict(image).tolist() == [[False, False], [True, True]]
 
 
 # --- what must not change a prediction -----------------------------------------------------------
@@ -238,7 +246,7 @@ def test_batching_by_hand_agrees_within_rounding() -> None:
 def test_predicting_changes_neither_weights_nor_statistics() -> None:
     predictor = _trained()
     before = {n: t.clone() for n, t in _network(predictor).state_dict().items()}
-    predictor.mask(_image((40, 40)))
+    predictor.predict(_image((40, 40)))
     assert not _network(predictor).training
     assert all(torch.equal(t, before[n]) for n, t in _network(predictor).state_dict().items())
 
@@ -304,7 +312,7 @@ def test_an_absent_gpu_is_not_replaced_silently(run: RunDir) -> None:
 def test_mask_is_the_cleaned_probability() -> None:
     predictor, image = _trained(), _image((40, 50))
     expected = clean(predictor.prob(image), predictor.params)
-    np.testing.assert_array_equal(predictor.mask(image), expected)
+    np.testing.assert_array_equal(predictor.predict(image), expected)
 
 
 @pytest.mark.parametrize("kind", [str, Path])
@@ -390,3 +398,163 @@ def test_flips_average_the_four_mirror_images(resize_px: int | None) -> None:
     assert np.abs(views[0] - views[1]).max() > 0.1  # the views do differ
     # and so the average has no preferred side
     assert flipped.prob(image[::-1])[::-1] == pytest.approx(flipped.prob(image), abs=1e-6)
+
+
+@pytest.mark.parametrize("mean", ["prob", "logit"])
+def test_all_views_are_averaged_as_tuned(mean: Mean) -> None:
+    card = ModelCard(PLAN, ImageSpec(channels=3))
+    image, size = _image((9, 14)), (9, 14)
+    params = Postprocess(flips=True, turns=True, scales=(2.0,), mean=mean)
+    plain = Predictor(TorchEngine(_Leaning()), card, Postprocess())
+    maps = [view.back(plain.prob(view.of(image)), size) for view in views_of(params)]
+    assert len(maps) == 16
+    stacked = np.stack(maps).astype(np.float64)
+    expected = stacked.mean(axis=0)
+    if mean == "logit":
+        expected = 1 / (1 + np.exp(-np.log(stacked / (1 - stacked)).mean(axis=0)))
+    predictor = Predictor(TorchEngine(_Leaning()), card, params)
+    np.testing.assert_allclose(predictor.prob(image), expected, atol=1e-5)
+    # a turned picture has a turned map
+    turned = np.rot90(predictor.prob(np.rot90(image)), -1)
+    np.testing.assert_allclose(turned, predictor.prob(image), atol=1e-5)
+
+
+def test_views_of_labelled_images_are_averaged_in_every_way(tmp_path: Path) -> None:
+    index = _index(tmp_path, [_mask((20, 30)), _mask((7, 9), 1)])
+    index = replace(index, spec=ImageSpec(channels=3))
+    card = ModelCard(PLAN, ImageSpec(channels=3))
+    look = Postprocess(flips=True)
+    found = predict_viewed(_leaning(card), index, ["a", "b"], views_of(look))
+    for mean in MEANS:
+        alone = Predictor(TorchEngine(_Leaning()), card, replace(look, mean=mean))
+        expected = predict_maps(alone, index, ["a", "b"])
+        for one, other in zip(found[mean], expected, strict=True):
+            assert (one.id, one.group) == (other.id, other.group)
+            np.testing.assert_array_equal(one.true, other.true)
+            np.testing.assert_allclose(one.levels.astype(int), other.levels, atol=1)
+    assert (found["prob"][0].levels != found["logit"][0].levels).any()
+
+
+def _leaning(card: ModelCard) -> Predictor:
+    return Predictor(TorchEngine(_Leaning()), card, Postprocess())
+
+
+# --- several images, and several threads ---------------------------------------------------------
+
+
+def test_a_list_is_answered_by_a_list(tmp_path: Path) -> None:
+    predictor = _trained()
+    images = [_image(size, seed) for seed, size in enumerate(SIZES)]
+    path = tmp_path / "a.png"
+    Image.fromarray(images[3]).save(path)
+    given: list[Given] = [images[0], Image.fromarray(images[1]), images[2], path, *images[4:]]
+    masks = predictor.predict(given)
+    assert isinstance(masks, list)
+    assert [mask.shape for mask in masks] == SIZES
+    for mask, image in zip(masks, images, strict=True):
+        np.testing.assert_array_equal(mask, predictor.predict(image))
+    for prob, image in zip(predictor.prob(tuple(images)), images, strict=True):
+        np.testing.assert_allclose(prob, predictor.prob(image), atol=1e-6)
+    assert predictor.predict([]) == []
+
+
+def test_an_iterator_is_answered_as_it_is_taken_from() -> None:
+    predictor, drawn = _trained(), 0
+
+    def images() -> Iterator[NDArray[np.uint8]]:
+        nonlocal drawn
+        for seed in range(100):
+            drawn += 1
+            yield _image((20, 30), seed)
+
+    masks = predictor.predict(images())
+    assert drawn == 0  # nothing before it is asked for
+    taken = list(itertools.islice(masks, 3))
+    assert len(taken) == 3
+    assert drawn <= 3 + usable_cores() + AHEAD + 1
+    for seed, mask in enumerate(taken):
+        np.testing.assert_array_equal(mask, predictor.predict(_image((20, 30), seed)))
+
+
+def test_a_fault_names_its_place_and_those_before_are_told() -> None:
+    good = _image((8, 8))
+    masks = _trained().predict(iter([good, good, good[..., :2], good]))
+    assert next(masks).shape == next(masks).shape == (8, 8)
+    with pytest.raises(CalcoError, match=r"IMG_CHANNELS\] item 2:"):
+        next(masks)
+    with pytest.raises(CalcoError, match=r"nowhere\.png"):
+        _trained().prob(list[Given]([good, "nowhere.png"]))
+
+
+@pytest.mark.parametrize("params", [Postprocess(), Postprocess(flips=True, mean="logit")])
+def test_threads_share_a_predictor(params: Postprocess) -> None:
+    predictor = _trained()
+    predictor.params = params
+    images = [_image((40 + seed, 60), seed) for seed in range(6)]
+    alone = [predictor.prob(image) for image in images]
+    before = torch.get_num_threads()
+
+    def together(number: int) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
+        return predictor.prob(images[number % 6]), predictor.prob(images)
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(together, range(12)))
+    for number, (one, several) in enumerate(answers):
+        np.testing.assert_allclose(one, alone[number % 6], atol=1e-6)
+        for found, expected in zip(several, alone, strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert torch.get_num_threads() == before
+    with ThreadPoolExecutor(1) as pool:  # threads that begin later have all cores, too
+        assert pool.submit(torch.get_num_threads).result() == before
+
+
+# --- several networks ----------------------------------------------------------------------------
+
+
+def _saved(root: Path, seed: int, card: ModelCard | None = None, mean: Mean = "prob") -> Path:
+    predictor, folder = _trained(seed), RunDir(root)
+    folder.path.mkdir(parents=True)
+    save_model(folder.weights, _network(predictor), card or predictor.card)
+    folder.save_postprocess(Postprocess(0.4, 3, 2, mean=mean))
+    return folder.path
+
+
+@pytest.mark.parametrize("mean", ["prob", "logit"])
+def test_runs_predict_together_with_the_settings_of_the_first(tmp_path: Path, mean: Mean) -> None:
+    first, *more = (_saved(tmp_path / str(seed), seed, mean=mean) for seed in range(3))
+    (more[0] / "postprocess.json").unlink()
+    together, image = Predictor.from_run(first, more=more), _image((40, 50))
+    alone = np.stack([Predictor.from_run(run).prob(image) for run in (first, *more)])
+    expected = alone.mean(axis=0)
+    if mean == "logit":
+        expected = 1 / (1 + np.exp(-np.log(alone / (1 - alone)).mean(axis=0)))
+    np.testing.assert_allclose(together.prob(image), expected, atol=1e-5)
+    assert np.abs(alone[0] - expected).max() > 0.01
+    assert together.params == Postprocess(0.4, 3, 2, mean=mean)
+
+
+def test_folds_of_a_run_count_as_one_among_runs(tmp_path: Path) -> None:
+    for seed in range(3):
+        _saved(tmp_path / "folded" / "folds" / str(seed), seed)
+    single, image = _saved(tmp_path / "single", 3), _image((40, 50))
+    together = Predictor.from_run(single, more=[tmp_path / "folded"]).prob(image)
+    one, folded = (Predictor.from_run(r).prob(image) for r in (single, tmp_path / "folded"))
+    np.testing.assert_allclose(together, (one + folded) / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ModelCard(PLAN, ImageSpec(channels=3, high=4095.0)),
+        ModelCard(PLAN, ImageSpec(channels=3), resize_px=64),
+    ],
+)
+def test_runs_that_read_images_otherwise_are_refused(tmp_path: Path, other: ModelCard) -> None:
+    first, second = _saved(tmp_path / "a", 0), _saved(tmp_path / "b", 1, other)
+    with pytest.raises(CalcoError, match=r"ENSEMBLE\].*/b: it reads images otherwise than .*/a"):
+        Predictor.from_run(first, more=[second])
+
+
+def test_exported_models_do_not_predict_together(tmp_path: Path) -> None:
+    with pytest.raises(CalcoError, match=r"m\.onnx: exported models do not predict together"):
+        Predictor.from_run(_saved(tmp_path / "a", 0), more=[Path("m.onnx")])

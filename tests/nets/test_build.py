@@ -1,4 +1,5 @@
 import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from calco.config import NormName
 from calco.errors import CalcoError
 from calco.nets.build import Ensemble, Segmenter, build_network
-from calco.records import NetworkPlan
+from calco.records import MEANS, Mean, NetworkPlan
 
 TINY = NetworkPlan("unet", 3, (100.0, 110.0, 120.0), (50.0, 60.0, 70.0), width=4, depth=3)
 ENCODER = NetworkPlan("encoder_unet", 3, (127.0,) * 3, (128.0,) * 3, pretrained=False)
@@ -169,6 +170,31 @@ def test_an_ensemble_averages_probabilities() -> None:
     expected = (0.5 + 1 / (1 + math.exp(-2)) + 1 / (1 + math.exp(1))) / 3
     assert logits.shape == (2, 1, 4, 5)
     assert torch.sigmoid(logits).flatten().tolist() == pytest.approx([expected] * 40)
+
+
+def test_an_ensemble_averages_logits_where_tuned_to() -> None:
+    image = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    logits = Ensemble([_Constant(0.0), _Constant(2.0), _Constant(-1.0)], "logit")(image)
+    assert logits.flatten().tolist() == pytest.approx([1 / 3] * 4)
+
+
+@pytest.mark.parametrize("mean", MEANS)
+def test_memory_does_not_grow_with_the_members(mean: Mean) -> None:
+    alive: list[weakref.ref[Tensor]] = []
+    most = 0
+
+    class Watched(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            nonlocal most
+            most = max(most, sum(ref() is not None for ref in alive))
+            logits = torch.zeros_like(image[:, :1], dtype=torch.float32)
+            alive.append(weakref.ref(logits))
+            return logits
+
+    with torch.inference_mode():
+        Ensemble([Watched() for _ in range(9)], mean)(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+    assert len(alive) == 9
+    assert most <= 1  # the running sum may be the first member's own
 
 
 def test_certain_members_stay_certain() -> None:

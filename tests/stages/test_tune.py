@@ -14,7 +14,7 @@ from calco.inference.postprocess import clean, label_objects
 from calco.metrics.summary import score_image
 from calco.records import Postprocess
 from calco.stages import tune
-from calco.stages.tune import nested_dice, tune_mirrored, tune_postprocess
+from calco.stages.tune import looks_to_try, nested_dice, tune_postprocess, tune_viewed
 
 ALL = TuneConfig()
 
@@ -360,20 +360,47 @@ def test_a_single_fold_has_no_others() -> None:
     assert np.isnan(nested_dice([planted(4)], ALL))
 
 
-# --- mirror images
+# --- views
 
 
-def test_mirror_images_are_used_when_they_help() -> None:
-    plain, mirrored = planted(noise=0.3, object_prob=0.7), planted(noise=0.1, object_prob=0.7)
-    tuned = tune_mirrored(plain, mirrored, ALL)
-    assert tuned.flips
-    assert replace(tuned, flips=False, note="") == replace(tune_postprocess(mirrored, ALL), note="")
-    assert tuned.note.endswith(f"with mirror images {mean_dice(mirrored, tuned):.3f}")
+FLIPPED = Postprocess(flips=True)
 
 
-def test_mirror_images_are_not_used_when_they_gain_nothing() -> None:
+def test_views_are_used_when_they_help() -> None:
+    plain, viewed = planted(noise=0.3, object_prob=0.7), planted(noise=0.1, object_prob=0.7)
+    before = tune_postprocess(plain, ALL)
+    look = replace(FLIPPED, mean="logit", scales=(0.5,))
+    tuned = tune_viewed((plain, before), viewed, look, ALL)
+    assert tuned.look == look.look
+    plainly = replace(tuned, flips=False, mean="prob", scales=(), note="")
+    assert plainly == replace(tune_postprocess(viewed, ALL), note="")
+    dice = mean_dice(viewed, tuned)
+    assert tuned.note == f"{before.note}; with scales 0.5, logits averaged {dice:.3f}"
+
+
+def test_views_are_not_used_when_they_gain_nothing() -> None:
     maps = planted(noise=0.1, object_prob=0.7)
-    tuned = tune_mirrored(maps, maps, ALL)
-    assert not tuned.flips
-    assert replace(tuned, note="") == replace(tune_postprocess(maps, ALL), note="")
+    before = tune_postprocess(maps, ALL)
+    tuned = tune_viewed((maps, before), maps, FLIPPED, ALL)
+    assert replace(tuned, note="") == replace(before, note="")
+    assert tuned.note.startswith(f"{before.note}; mirror images: ")
     assert tuned.note.endswith("not used")
+
+
+def test_further_views_keep_what_was_won_before() -> None:
+    plain, viewed = planted(noise=0.3, object_prob=0.7), planted(noise=0.1, object_prob=0.7)
+    flipped = tune_viewed((plain, tune_postprocess(plain, ALL)), viewed, FLIPPED, ALL)
+    turned = tune_viewed((viewed, flipped), viewed, replace(FLIPPED, turns=True), ALL)
+    assert turned.look == FLIPPED.look
+    assert "with mirror images" in turned.note
+    assert turned.note.endswith("not used")
+
+
+def test_what_is_tried_is_what_is_asked_for() -> None:
+    every = TuneConfig(turns=True, scales=True)
+    tried = [(look.flips, look.turns, look.scales) for look in looks_to_try(every)]
+    assert tried == [(True, False, ()), (True, True, ()), (True, True, (0.8, 1.25))]
+    assert [look.flips for look in looks_to_try(ALL)] == [True]
+    alone = looks_to_try(TuneConfig(flips=False, scales=True))
+    assert [(look.flips, look.scales) for look in alone] == [(False, (0.8, 1.25))]
+    assert looks_to_try(TuneConfig(enabled=False, turns=True)) == ()

@@ -32,12 +32,29 @@ def test_fit_ends_before_what_must_follow() -> None:
 def test_mirror_images_are_paid_for_where_they_are_cheap() -> None:
     clock = clock_at(0.0, 1000.0)
     clock.reserve_for(validation_s=10.0, tested_ratio=1.0)  # four times validation and test
-    assert clock.mirrors
+    assert clock.steps_s == (80.0,)
     assert clock.reserve_s == pytest.approx(10 + budget.SAFETY * 80 + budget.FIXED_RESERVE_S)
     clock.reserve_for(validation_s=20.0, tested_ratio=1.0)  # 224 s: over a fifth
-    assert not clock.mirrors
+    assert not clock.steps_s
     assert clock.reserve_s == pytest.approx(20 + budget.SAFETY * 20 + budget.FIXED_RESERVE_S)
-    assert clock_at(0.0, None).mirrors
+
+
+def test_further_views_are_paid_for_step_by_step() -> None:
+    # tried with all validation images: 4 s, then 8 s, then 25 s; the last step also tests
+    for budget_s, steps_s, after_s in (
+        (20.0, (), 1),
+        (60.0, (8.0,), 4 + 4),
+        (200.0, (8.0, 16.0), 4 + 8 + 8),
+        (1000.0, (8.0, 16.0, 50.0), 4 + 8 + 25 + 25),
+    ):
+        clock = clock_at(0.0, budget_s)
+        clock.views = (4.0, 8.0, 25.0)
+        clock.reserve_for(validation_s=1.0, tested_ratio=1.0)
+        assert clock.steps_s == steps_s
+        wanted = 1 + budget.SAFETY * after_s + budget.FIXED_RESERVE_S
+        assert clock.reserve_s == pytest.approx(min(wanted, budget_s / 2))
+        asked = [clock.has_time_for_views(step) for step in range(3)]
+        assert asked == [step < len(steps_s) for step in range(3)]
 
 
 def test_training_that_ended_late_leaves_no_time_for_mirror_images() -> None:
@@ -45,12 +62,12 @@ def test_training_that_ended_late_leaves_no_time_for_mirror_images() -> None:
     for elapsed_s, has_time in ((500.0, True), (520.0, False)):
         clock = clock_at(elapsed_s, 600.0)
         clock.reserve_for(validation_s=10.0, tested_ratio=1.0)
-        assert clock.mirrors
-        assert clock.has_time_for_mirrors == has_time
+        assert clock.steps_s == (80.0,)
+        assert clock.has_time_for_views(0) == has_time
     clock = clock_at(0.0, 600.0)
     clock.reserve_for(validation_s=20.0, tested_ratio=1.0)  # too dear: no time is set aside
-    assert not clock.has_time_for_mirrors
-    assert clock_at(1e6, None).has_time_for_mirrors
+    assert not clock.has_time_for_views(0)
+    assert clock_at(1e6, None).has_time_for_views(2)
 
 
 def test_where_others_want_the_processor_more_time_is_kept() -> None:

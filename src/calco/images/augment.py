@@ -86,17 +86,30 @@ def resized(
         Image (size_px, size_px, C) uint8 and mask (size_px, size_px) uint8 in {0, 1}.
     """
     size = (size_px, size_px)
-    shrinks = image.shape[0] * image.shape[1] > size_px * size_px
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     # Plain INTER_NEAREST rounds down and shifts the mask by up to half a source pixel.
     small = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    return rescaled(image, size), small  # (size_px, size_px, C)
+
+
+def rescaled(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Stretch an image; areas are averaged when it shrinks.
+
+    Args:
+        image: (H, W, C) uint8.
+        size: (height, width) wanted.
+
+    Returns:
+        (height, width, C) uint8.
+    """
+    shrinks = image.shape[0] * image.shape[1] > size[0] * size[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     # OpenCV averages areas of four channels at most
     parts = np.split(image, range(4, image.shape[2], 4), axis=2)
-    resized_parts = [
-        cv2.resize(np.ascontiguousarray(part), size, interpolation=method).reshape(*size, -1)
+    rescaled_parts = [
+        cv2.resize(np.ascontiguousarray(part), size[::-1], interpolation=method).reshape(*size, -1)
         for part in parts
     ]
-    return np.concatenate(resized_parts, axis=2), small  # (size_px, size_px, C)
+    return np.concatenate(rescaled_parts, axis=2)  # (height, width, C)
 
 
 def _draw_linear(strength: float, rng: np.random.Generator) -> NDArray[np.float64]:

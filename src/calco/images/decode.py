@@ -107,25 +107,29 @@ def _read_pillow(path: Path, kind: Format, max_megapixels: float, frame: int | N
         if frame:
             image.seek(frame)
         mode = _png_mode(path, image.mode) if kind == "PNG" else image.mode
-        picture: Image.Image = image
-        notes: tuple[str, ...] = ()
         if mode.endswith(";16") and mode != "I;16":
             # Pillow cuts these to 8 bits
-            values, palette = imagecodecs.png_decode(path.read_bytes()), None
-        else:
-            image.load()
-            picture, notes = to_rgb(image)
-            values, palette = _loaded_values(picture)
-        stored = Stored(
-            values,
-            mode,
-            palette,
-            has_alpha=values.ndim == 3 and values.shape[2] in (2, 4),
-            notes=notes,
-            profile=picture.info.get("icc_profile"),
-        )
-        # Pillow turns TIFF by itself
-        return stored if kind == "TIFF" else upright(stored, _orientation(image))
+            values = imagecodecs.png_decode(path.read_bytes())
+            has_alpha = values.ndim == 3 and values.shape[2] in (2, 4)
+            stored = Stored(values, mode, None, has_alpha, profile=image.info.get("icc_profile"))
+            return upright(stored, _orientation(image))
+        return replace(stored_picture(image), mode=mode)
+
+
+def stored_picture(image: Image.Image) -> Stored:
+    """Take a picture over from Pillow, upright; it may come from a file or from a program."""
+    image.load()  # a TIFF is turned here, and says from now on that it is upright
+    picture, notes = to_rgb(image)
+    values, palette = _loaded_values(picture)
+    stored = Stored(
+        values,
+        image.mode,
+        palette,
+        has_alpha=values.ndim == 3 and values.shape[2] in (2, 4),
+        notes=notes,
+        profile=picture.info.get("icc_profile"),
+    )
+    return upright(stored, _orientation(image))
 
 
 def _loaded_values(image: Image.Image) -> tuple[Values, NDArray[np.uint8] | None]:
@@ -133,6 +137,7 @@ def _loaded_values(image: Image.Image) -> tuple[Values, NDArray[np.uint8] | None
     keyed = "transparency" in image.info  # one colour stands for transparent
     match image.mode:
         case "P":
+            image = image.copy()  # a program's own picture stays as it is
             image.apply_transparency()
             palette = np.array(image.getpalette("RGBA"), np.uint8).reshape(-1, 4)  # (N, 4)
             spare = np.tile(np.array([[0, 0, 0, 255]], np.uint8), (256 - len(palette), 1))
@@ -147,6 +152,8 @@ def _loaded_values(image: Image.Image) -> tuple[Values, NDArray[np.uint8] | None
             return np.dstack([grey, alpha]), None
         case "1" | "L" | "LA" | "RGB" | "RGBA" | "I;16":
             return np.asarray(image), None
+        case "I" | "F":
+            return np.asarray(image, np.float32), None
         case "PA" | "RGBa" | "La":
             return np.asarray(image.convert("RGBA")), None
         case _:

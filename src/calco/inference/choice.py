@@ -91,6 +91,7 @@ def open_predictor(
     engine: EngineName | None,
     images: Callable[[], Sequence[Path]],
     tell: Callable[[str], object] = log.info,
+    more: Sequence[Path] = (),
 ) -> Predictor:
     """Load a model on an engine.
 
@@ -101,16 +102,17 @@ def open_predictor(
             and remembers it in ``engines.json`` of the run.
         images: Finds what will be predicted; called when it matters.
         tell: Hears what was chosen.
+        more: Runs that predict together with it; on torch unless another engine is asked for.
 
     Raises:
         CalcoError: When the model cannot be loaded, or the engine is not installed or not for it.
     """
-    predictor = Predictor.from_run(run, device)
+    predictor = Predictor.from_run(run, device, more)
     found = predictor.engine
     if not isinstance(found, TorchEngine):
         _refuse_other(run, found, engine)
         return predictor
-    if engine == "torch" or (engine is None and found.device.type != "cpu"):
+    if engine == "torch" or (engine is None and (more or found.device.type != "cpu")):
         return predictor
     if engine is None:
         return _with_fastest(predictor, found, run, images(), tell)
@@ -258,4 +260,9 @@ def _remember(file: Path, times: EngineTimes) -> None:
     try:
         write_atomic(file, to_json(times))
     except OSError as error:  # a run that cannot be written to predicts all the same
-        log.info("%s", Problem("ENGINE_TIMES", "not remembered", str(file), error.strerror or ""))
+        log.info(
+            "%s",
+            Problem(
+                "ENGINE_TIMES", "not remembered", str(file), error.strerror or "", do="none needed"
+            ),
+        )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar, overload
 
 import cv2
 import numpy as np
@@ -15,26 +18,28 @@ from torch import nn
 from calco.errors import CalcoError, Problem
 from calco.formats.truth import read_sample
 from calco.images.augment import resized
-from calco.images.io import Pixels, read_image, to_input
+from calco.images.given import Given, read_given
 from calco.images.tiles import Tiling, blend
 from calco.inference.engines import Engine, TorchEngine
 from calco.inference.exported import is_exported, read_exported
 from calco.inference.maps import ProbMap
+from calco.inference.networks import common_card, folder_of, load_networks
 from calco.inference.postprocess import clean, to_levels
 from calco.inference.streams import WHOLE_PX, Streams, abreast
+from calco.inference.views import View, mean_over, views_of
 from calco.nets.build import Ensemble
-from calco.nets.checkpoint import ModelCard, load_model
+from calco.nets.checkpoint import ModelCard
 from calco.nets.folding import fold_norms
-from calco.records import ImageSpec, Postprocess, Sample, SampleIndex
-from calco.runs import RunDir
+from calco.records import MEANS, ImageSpec, Mean, Postprocess, Sample, SampleIndex
 
 MIN_TILE_PX = 64
-MIRRORS = ((1, 1), (1, -1), (-1, 1), (-1, -1))  # steps along rows and columns
 TILE_PX = 1024
 TILE_OVERLAP_PX = 256
 """Where two tiles meet, both have 128 px of context; the classic U-Net looks 94 px far. Tiles start
 at multiples of 768 px, on the grid of every pooling."""
 
+_Given = TypeVar("_Given", bound=Given)
+_Found = TypeVar("_Found")
 Image = NDArray[np.uint8]
 FloatMap = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -76,17 +81,21 @@ class Predictor:
         return cls(TorchEngine(fold_norms(network, card.spec.channels), device), card, params)
 
     @classmethod
-    def from_run(cls, run: Path, device: str = "cpu") -> Predictor:
+    def from_run(cls, run: Path, device: str = "cpu", more: Sequence[Path] = ()) -> Predictor:
         """Load the best model of a run and the clean-up tuned for it; runs no code from its files.
 
         Args:
             run: Run folder, whose folds predict as one, or a weights file with its seal beside it,
                 or a file that ``calco export`` wrote.
             device: ``auto``, ``cpu`` or ``cuda``; exported files run on the processor.
+            more: Runs that predict together with it, each with the same weight; views, threshold
+                and clean-up stay those of ``run``.
 
         Raises:
-            CalcoError: When the model is missing, damaged or not calco's, or folds do not match.
+            CalcoError: When a model is missing, damaged or not calco's, or they do not match.
         """
+        if more:
+            return cls._of_several((run, *more), device)
         if is_exported(run):
             if device not in ("auto", "cpu"):
                 do = "use --device cpu, or predict with the run"
@@ -95,8 +104,19 @@ class Predictor:
             graph, exported = read_exported(run)
             return cls(graph, exported.card, exported.params)
         network, card = load_networks(run)
-        folder = RunDir(run if run.is_dir() else run.parent)
-        return cls.of(network, card, folder.load_postprocess(), device)
+        return cls.of(network, card, folder_of(run).load_postprocess(), device)
+
+    @classmethod
+    def _of_several(cls, runs: Sequence[Path], device: str) -> Predictor:
+        exported = [run for run in runs if is_exported(run)]
+        if exported:
+            do = "give the runs that they were exported from"
+            what = "exported models do not predict together"
+            raise CalcoError(Problem("ENSEMBLE", what, str(exported[0]), do=do))
+        networks, cards = zip(*(load_networks(run) for run in runs), strict=True)
+        card = common_card(runs, cards)
+        params = folder_of(runs[0]).load_postprocess()
+        return cls.of(Ensemble(networks, params.mean), card, params, device)
 
     def with_threads(self, threads: int) -> Predictor:
         """Return the same, for calls from several threads that take so many cores each."""
@@ -144,27 +164,93 @@ class Predictor:
         if self.card.resize_px is not None:
             height = width = self.card.resize_px
         n_px = min(height * width, self._whole_px())
-        return max(1, min(round(self.card.network.scale**2 * n_px), WHOLE_PX))
+        return max(1, min(round(self._largest_scale() ** 2 * n_px), WHOLE_PX))
 
     @property
     def spec(self) -> ImageSpec:
         """How image files become network input; the same as in training."""
         return self.card.spec
 
-    def prob(self, image: NDArray[np.generic]) -> FloatMap:
+    @overload
+    def prob(self, source: Given) -> FloatMap: ...
+    @overload
+    def prob(self, source: list[_Given] | tuple[_Given, ...]) -> list[FloatMap]: ...
+    @overload
+    def prob(self, source: Iterator[_Given]) -> Iterator[FloatMap]: ...
+    def prob(
+        self, source: Given | list[_Given] | tuple[_Given, ...] | Iterator[_Given]
+    ) -> FloatMap | list[FloatMap] | Iterator[FloatMap]:
         """Return the probability of foreground of every pixel.
 
+        Threads may share a predictor and call it at the same time.
+
         Args:
-            image: (H, W, C) or grey (H, W), RGB order, any H, W >= 1. Uint8, or deeper values in
-                the range of the training images; channels are converted as for files.
+            source: One image, several, or an iterator of them. An image is a path, a picture of
+                Pillow, or an array: (H, W) grey or (H, W, C) in RGB order, any H, W >= 1, uint8
+                or, where the training images were deeper, uint16 and others in their range.
+                Several images are predicted side by side, each as alone but for rounding.
 
         Returns:
-            (H, W) float32 in [0, 1].
+            (H, W) float32 in [0, 1] at the image's size, after its EXIF orientation; a list of
+            them for a list or tuple; for an iterator an iterator, which draws a few images ahead
+            of what is taken from it and so needs memory for those alone.
 
         Raises:
-            CalcoError: When its shape, channels or depth cannot be converted.
+            CalcoError: When an image cannot be read or does not fit the model, naming its place;
+                from an iterator when the turn comes to it.
         """
-        pixels = self._as_input(image)  # (H, W, C) uint8
+        return self._each(source, _as_it_is)
+
+    @overload
+    def predict(self, source: Given) -> Mask: ...
+    @overload
+    def predict(self, source: list[_Given] | tuple[_Given, ...]) -> list[Mask]: ...
+    @overload
+    def predict(self, source: Iterator[_Given]) -> Iterator[Mask]: ...
+    def predict(
+        self, source: Given | list[_Given] | tuple[_Given, ...] | Iterator[_Given]
+    ) -> Mask | list[Mask] | Iterator[Mask]:
+        """Trace images: the foreground, cleaned up as tuned on validation.
+
+        Args:
+            source: As for ``prob``.
+
+        Returns:
+            (H, W) bool; a list or an iterator of them, as for ``prob``.
+
+        Raises:
+            CalcoError: As for ``prob``.
+        """
+        return self._each(source, partial(clean, params=self.params))
+
+    def _each(
+        self,
+        source: Given | list[_Given] | tuple[_Given, ...] | Iterator[_Given],
+        finish: Callable[[FloatMap], _Found],
+    ) -> _Found | list[_Found] | Iterator[_Found]:
+        if isinstance(source, list | tuple):
+            return list(self._abreast(iter(source), finish))
+        if isinstance(source, Iterator):
+            return self._abreast(source, finish)
+        return finish(self._prob(read_given(source, self.spec)))
+
+    def _abreast(
+        self, sources: Iterator[_Given], finish: Callable[[FloatMap], _Found]
+    ) -> Iterator[_Found]:
+        def one(streams: Streams, numbered: tuple[int, Given]) -> _Found:
+            number, source = numbered
+            try:
+                image = read_given(source, self.spec)
+            except CalcoError as error:
+                places = (p.where or f"item {number}" for p in error.problems)
+                located = zip(error.problems, places, strict=True)
+                raise CalcoError(*(replace(p, where=place) for p, place in located)) from None
+            return finish(streams.prob(image))
+
+        return abreast(self, enumerate(sources), one)
+
+    def _prob(self, pixels: Image) -> FloatMap:
+        """Return probabilities at the image's size, by way of the card's size if it has one."""
         side = self.card.resize_px
         if side is None:
             return self._prob_at_size(pixels)
@@ -174,44 +260,6 @@ class Predictor:
         back: FloatMap = cv2.resize(prob, (width, height), interpolation=cv2.INTER_LINEAR)
         return back
 
-    def mask(self, image: NDArray[np.generic]) -> Mask:
-        """Return the foreground, cleaned up as tuned on validation.
-
-        Args:
-            image: As for ``prob``.
-
-        Returns:
-            (H, W) bool.
-        """
-        return clean(self.prob(image), self.params)
-
-    def predict(self, source: NDArray[np.generic] | str | Path) -> Mask:
-        """Trace an array or an image file.
-
-        Args:
-            source: As for ``prob``, or the path of an image.
-
-        Returns:
-            (H, W) bool, of the image's size after its EXIF orientation.
-        """
-        if isinstance(source, np.ndarray):
-            return self.mask(source)
-        return self.mask(read_image(Path(source), self.spec))
-
-    def _as_input(self, image: NDArray[np.generic]) -> Image:
-        if image.ndim not in (2, 3) or 0 in image.shape:
-            raise CalcoError(
-                Problem(
-                    "IMG_SHAPE",
-                    "the array is not an image",
-                    got=f"shape {image.shape}",
-                    expected=f"(H, W, {self.spec.channels}) or (H, W)",
-                    do="give one image, channels last",
-                )
-            )
-        flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-        return to_input(Pixels(flat, "array"), self.spec)
-
     def _tiling_px(self) -> Tiling:
         scale = self.card.network.scale  # memory goes by the pixels that the network sees
         return self._tiling or Tiling(round(TILE_PX / scale), round(TILE_OVERLAP_PX / scale))
@@ -220,25 +268,26 @@ class Predictor:
         """Return how many pixels an image may have to be seen whole."""
         if self._tiling:
             return self._tiling.tile_px**2
-        return WHOLE_PX / self.card.network.scale**2
+        return WHOLE_PX / self._largest_scale() ** 2
+
+    def _largest_scale(self) -> float:
+        """Return by how much the largest view is enlarged on its way to the network."""
+        return self.card.network.scale * max((1.0, *self.params.scales))
 
     def _prob_at_size(self, pixels: Image) -> FloatMap:
         """Return probabilities at the image's own size, in tiles when it is too large."""
         height, width = pixels.shape[:2]
         if height * width <= self._whole_px():
-            return self._mirrored(pixels)
+            return self._viewed(pixels)
         tiling = self._tiling_px()
-        return blend((height, width), tiling, lambda tile: self._mirrored(pixels[tile.slices]))
+        return blend((height, width), tiling, lambda tile: self._viewed(pixels[tile.slices]))
 
-    def _mirrored(self, pixels: Image) -> FloatMap:
-        """Run the network, on mirrored images too when that was found to help."""
-        if not self.params.flips:
+    def _viewed(self, pixels: Image) -> FloatMap:
+        """Run the network, on further views of the image too where that was found to help."""
+        views, mean = views_of(self.params), self.params.mean
+        if len(views) == 1:
             return self._run(pixels)
-        total = np.zeros(pixels.shape[:2], np.float32)
-        for rows, cols in MIRRORS:
-            mirrored = np.ascontiguousarray(pixels[::rows, ::cols])
-            total += self._run(mirrored)[::rows, ::cols]
-        return total / np.float32(len(MIRRORS))
+        return mean_over(pixels, views, self._run, (mean,))[mean]
 
     def _run(self, pixels: Image) -> FloatMap:
         logits = self.engine.logits(pixels[None])[0]  # (H, W) float32
@@ -246,32 +295,8 @@ class Predictor:
         return prob
 
 
-def load_networks(run: Path) -> tuple[nn.Module, ModelCard]:
-    """Load the network of a run, its folds as one, and how it reads images.
-
-    Args:
-        run: Run folder or a weights file with its seal beside it.
-
-    Raises:
-        CalcoError: When the model is missing, damaged or not calco's, or folds do not match.
-    """
-    folder = RunDir(run if run.is_dir() else run.parent)
-    weights = [member.weights for member in folder.members()] if run.is_dir() else [run]
-    models = [load_model(path) for path in weights]
-    card = models[0][1]
-    for path, (_, other) in zip(weights, models, strict=True):
-        if other != card:
-            raise CalcoError(
-                Problem(
-                    "RUN_FILE",
-                    "the folds of this run are different networks",
-                    str(path),
-                    expected=f"a network like {weights[0]}",
-                    do="restore it or train again",
-                )
-            )
-    members = [network for network, _ in models]
-    return (members[0] if len(members) == 1 else Ensemble(members)), card
+def _as_it_is(prob: FloatMap) -> FloatMap:
+    return prob
 
 
 def predict_maps(
@@ -295,19 +320,70 @@ def predict_maps(
         CalcoError: Lists every sample without a truth or with files that cannot be read.
     """
 
-    def one(streams: Streams, labelled: tuple[Sample, str]) -> ProbMap | CalcoError:
+    def one(streams: Streams, read: _Labelled) -> ProbMap:
+        levels = known.get(read.id) if known else None
+        if levels is None:
+            levels = to_levels(streams.prob(read.image))
+        return ProbMap(read.id, read.group, levels, read.true)
+
+    return _of_all(predictor, index, groups, one)
+
+
+def predict_viewed(
+    predictor: Predictor, index: SampleIndex, groups: Sequence[str], views: Sequence[View]
+) -> dict[Mean, list[ProbMap]]:
+    """Predict labelled samples as ``predict_maps``, every view once, averaged in every way.
+
+    Args:
+        predictor: Its own views and clean-up play no part.
+        index: Samples with a truth.
+        groups: Group of each sample, in the index's order.
+        views: Of each image.
+
+    Raises:
+        CalcoError: Lists every sample without a truth or with files that cannot be read.
+    """
+
+    def one(streams: Streams, read: _Labelled) -> dict[Mean, ProbMap]:
+        probs = mean_over(read.image, views, streams.prob)
+        return {
+            mean: ProbMap(read.id, read.group, to_levels(prob), read.true)
+            for mean, prob in probs.items()
+        }
+
+    plain = Predictor(predictor.engine, predictor.card, Postprocess())
+    found = _of_all(plain, index, groups, one)
+    return {mean: [maps[mean] for maps in found] for mean in MEANS}
+
+
+@dataclass(frozen=True, eq=False)
+class _Labelled:
+    """A sample that was read: (H, W, C) uint8 and (H, W) bool."""
+
+    id: str
+    group: str
+    image: Image
+    true: Mask
+
+
+def _of_all(
+    predictor: Predictor,
+    index: SampleIndex,
+    groups: Sequence[str],
+    work: Callable[[Streams, _Labelled], _Found],
+) -> list[_Found]:
+    """Read all samples and work on them side by side; all faults are told at once."""
+
+    def one(streams: Streams, labelled: tuple[Sample, str]) -> _Found | CalcoError:
         sample, group = labelled
         try:
-            image, true = read_sample(sample, index, predictor.spec)
+            read = _Labelled(sample.id, group, *read_sample(sample, index, predictor.spec))
         except CalcoError as error:
             return error
-        levels = known.get(sample.id) if known else None
-        if levels is None:
-            levels = to_levels(streams.prob(image))
-        return ProbMap(sample.id, group, levels, true)
+        return work(streams, read)
 
     found = list(abreast(predictor, zip(index, groups, strict=True), one))
     problems = [p for error in found if isinstance(error, CalcoError) for p in error.problems]
     if problems:
         raise CalcoError(*problems)
-    return [traced for traced in found if isinstance(traced, ProbMap)]
+    return [result for result in found if not isinstance(result, CalcoError)]

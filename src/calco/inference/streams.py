@@ -57,6 +57,33 @@ class Tracer(Protocol):
         """
 
 
+class _KeptThreads:
+    """Torch's number of threads, as it was before any streams were open, put back after the last.
+
+    The count that any thread has set last is what new threads begin with.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._n_open = 0
+        self._before = 1
+
+    def hold(self) -> None:
+        with self._lock:
+            if self._n_open == 0:
+                self._before = torch.get_num_threads()
+            self._n_open += 1
+
+    def release(self) -> None:
+        with self._lock:
+            self._n_open -= 1
+            if self._n_open == 0:
+                torch.set_num_threads(self._before)
+
+
+_KEPT = _KeptThreads()
+
+
 class Streams:
     """Predicts for several threads, none of which waits for another's arithmetic.
 
@@ -80,12 +107,11 @@ class Streams:
         self._freed = Condition()
 
     def __enter__(self) -> Self:
-        self._before = torch.get_num_threads()
+        _KEPT.hold()
         return self
 
     def __exit__(self, *_: object) -> None:
-        # the count that any thread has set last is what new threads begin with
-        torch.set_num_threads(self._before)
+        _KEPT.release()
 
     def prob(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (H, W) float32 probabilities of an (H, W, C) uint8 image, when it is its turn."""

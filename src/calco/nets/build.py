@@ -15,20 +15,22 @@ from calco.nets.encoders import EncoderDecoder
 from calco.nets.lean import LeanUNet
 from calco.nets.unet import UNet
 from calco.nets.weights import find_weights, load_weights
-from calco.records import NetworkPlan
+from calco.records import Mean, NetworkPlan
 from calco.records.network import scaled_px
 
 
 class Ensemble(nn.Module):
-    """Several networks that predict as one: the logit of their mean probability.
+    """Several networks that predict as one: the logit of their mean probability, or the mean logit.
 
     Args:
         members: Alike in what they take; at least one.
+        mean: What is averaged.
     """
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    def __init__(self, members: Sequence[nn.Module], mean: Mean = "prob") -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self.mean = mean
 
     def forward(self, image: Tensor) -> Tensor:
         """Return one logit per pixel, members one after the other: memory stays that of one.
@@ -37,13 +39,18 @@ class Ensemble(nn.Module):
             image: As for the members.
 
         Returns:
-            (B, 1, H, W) float32 logits; infinite where all members are certain.
+            (B, 1, H, W) float32 logits; infinite where all members are certain and their
+                probabilities are averaged.
         """
         first, *others = self.members
-        prob = torch.sigmoid(first(image).float())  # (B, 1, H, W)
+        total = self._term(first(image))  # (B, 1, H, W)
         for member in others:
-            prob += torch.sigmoid(member(image).float())
-        return torch.logit(prob / len(self.members))
+            total += self._term(member(image))
+        average = total / len(self.members)
+        return torch.logit(average) if self.mean == "prob" else average
+
+    def _term(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(logits.float()) if self.mean == "prob" else logits.float()
 
 
 class Segmenter(nn.Module):

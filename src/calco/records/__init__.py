@@ -28,6 +28,7 @@ from calco.records.machine import Machine, Setup, Timing
 from calco.records.network import NetworkPlan
 from calco.records.predictions import Box, LabelSuspicion, Prediction, Suggestion
 from calco.records.scores import (
+    MEANS,
     OBJECT_IOU_PERCENT,
     SCORE_DEFINITION,
     BoundaryScore,
@@ -36,6 +37,7 @@ from calco.records.scores import (
     CurvePoint,
     ImageScore,
     Leak,
+    Mean,
     ObjectCounts,
     Postprocess,
     Reference,
@@ -54,6 +56,7 @@ from calco.records.training import (
 )
 
 __all__ = [
+    "MEANS",
     "OBJECT_IOU_PERCENT",
     "SCORE_DEFINITION",
     "STOPPED_BY",
@@ -82,6 +85,7 @@ __all__ = [
     "Machine",
     "MaskCode",
     "MaskSource",
+    "Mean",
     "NetworkPlan",
     "ObjectCounts",
     "ObjectMasks",

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from calco.records.tables import html_table
 
 OBJECT_IOU_PERCENT = tuple(range(50, 100, 5))  # whole numbers, so that IoU compare exactly
+MAX_SCALES = 8
+Mean = Literal["prob", "logit"]
+MEANS: tuple[Mean, ...] = ("prob", "logit")
 UNKNOWN = (math.nan, math.nan)  # interval of what was not measured, or of one group
 
 SCORE_DEFINITION = (
@@ -40,6 +44,12 @@ class Postprocess:
         min_peak: Objects whose probability nowhere exceeds it are removed; 0 removes none.
         flips: Probabilities are averaged over the image and its three mirror images.
         note: Where the values come from.
+        turns: And over all of them turned by quarters: eight views with flips.
+        scales: And over all of these at further scales of the image, each in [0.25, 4].
+        mean: What is averaged, over views and over networks: probabilities or their logits.
+
+    Raises:
+        ValueError: When scales are such that nobody could have chosen them.
     """
 
     threshold: float = 0.5
@@ -48,6 +58,20 @@ class Postprocess:
     min_peak: float = 0.0
     flips: bool = False
     note: str = "defaults"
+    turns: bool = False
+    scales: tuple[float, ...] = ()
+    mean: Mean = "prob"
+
+    def __post_init__(self) -> None:
+        if len(self.scales) > MAX_SCALES or not all(0.25 <= scale <= 4 for scale in self.scales):
+            raise ValueError(f"scales {self.scales}; expected up to {MAX_SCALES}, in [0.25, 4]")
+
+    @property
+    def look(self) -> Postprocess:
+        """What probabilities depend on; how they become a mask is left out."""
+        return Postprocess(
+            flips=self.flips, turns=self.turns, scales=self.scales, mean=self.mean, note=""
+        )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from calco.config import Config
 from calco.records.data import SampleIndex, Split
+from calco.records.scores import Postprocess
 from calco.records.training import Plan
 
 
@@ -41,11 +42,11 @@ class PredictJob:
         index: The images.
         run: Whose network predicts.
         device: ``auto``, ``cpu`` or ``cuda``.
-        flips: Whether mirror images are averaged.
+        look: Which views are averaged, and how.
     """
 
     index: SampleIndex
     run: Path
     device: str
-    flips: bool
+    look: Postprocess
     kind: Literal["predict"] = "predict"

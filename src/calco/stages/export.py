@@ -26,11 +26,12 @@ from calco.inference.exported import (
     Format,
     metadata_of,
 )
+from calco.inference.networks import load_networks
 from calco.inference.openvino_engine import OpenVinoEngine
 from calco.inference.openvino_files import to_xml
 from calco.inference.parity import Parity, compare
 from calco.inference.postprocess import clean
-from calco.inference.predictor import Predictor, load_networks, predict_maps
+from calco.inference.predictor import Predictor, predict_maps
 from calco.metrics.summary import score_image
 from calco.nets.checkpoint import ModelCard
 from calco.nets.graph import to_onnx, to_program

@@ -96,8 +96,7 @@ class Trainer:
         self.fabric = make_fabric(config.device, plan.precision, self.team)
         torch.manual_seed(config.seed)  # initial weights and dropout
         self.layout = torch.channels_last if plan.channels_last else torch.contiguous_format
-        network = starting_network(plan.network, loaders.start)
-        self.segmenter = network.to(memory_format=self.layout)
+        self.segmenter = starting_network(plan.network, loaders.start).to(memory_format=self.layout)
         self.averaged = AveragedWeights(self.segmenter) if plan.ema else None
         self.network, self.optimizer = self.fabric.setup(
             self.segmenter, planned_optimizer(self.segmenter, plan, plan.precision)

@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from calco.errors import CalcoError, Problem, printable
+from calco.errors import CalcoError, Problem
 from calco.formats.inputs import InputImage, find_images
 from calco.images.io import read_image
 from calco.images.overlays import overlay
 from calco.images.windowed import opened
 from calco.inference.big import OVERLAY_PX, trace_large
+from calco.inference.faults import IMAGE_FAULTS, one_line
 from calco.inference.outputs import DoneImage, Output, OutputError, OutputFolder, stamp
 from calco.inference.postprocess import clean, to_levels
 from calco.inference.quality import estimate_dice
@@ -29,8 +30,6 @@ ALMOST = 0.99  # share of a large image when all of it is predicted
 
 OnProgress = Callable[[int, int, Prediction], None]
 OnTile = Callable[[float, int, str], None]
-# what networks, decoders and resampling raise, out of memory included; the other images go on
-_FAULTS = (CalcoError, OSError, ValueError, RuntimeError, MemoryError, cv2.error)
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def _predict_one(
                 return None
         size, mtime_ns = stamp(image.source)  # before reading: the next run sees a later change
         files, share, estimate = _trace(streams, image.source, options)
-    except _FAULTS as error:
+    except IMAGE_FAULTS as error:  # the other images go on
         folder.discard(image.id)
         return _failure(image, time.perf_counter() - began, error)
     seconds = time.perf_counter() - began
@@ -181,7 +180,7 @@ def _predict_large(
             traced = trace_large(predictor, large, folder, image.id, on_tile)
     except OutputError:
         raise
-    except _FAULTS as error:
+    except IMAGE_FAULTS as error:
         folder.discard(image.id)
         return _failure(image, time.perf_counter() - began, error)
     done = DoneImage(
@@ -200,7 +199,7 @@ def _predict_large(
 
 
 def _failure(image: InputImage, seconds: float, error: Exception) -> Prediction:
-    return Prediction(image.id, image.source, "failed", math.nan, seconds, _one_line(error))
+    return Prediction(image.id, image.source, "failed", math.nan, seconds, one_line(error))
 
 
 def _changed(source: Path) -> Problem:
@@ -275,9 +274,3 @@ def _refuse_own_input(inputs: Sequence[str | Path], out: Path) -> None:
                     do="choose another output folder",
                 )
             )
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, CalcoError):
-        return str(error.problems[0])
-    return printable(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")

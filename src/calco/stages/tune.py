@@ -32,6 +32,7 @@ AREA_QUANTILE = 0.05  # area limits spare at least 95 % of the true objects
 N_AREAS = 12
 # denser towards 255, as networks are mostly sure; 0 removes nothing
 PEAKS = np.append(0, np.rint(255 - np.geomspace(125, 2, 12))).astype(np.int64)
+SCALES = (0.8, 1.25)  # of an image, besides its own
 MAX_CUTS = 8
 REFINEMENTS = 3
 NEAR_CUTS = 6  # levels over which a gain hardly bends
@@ -79,22 +80,56 @@ def tune_postprocess(maps: Sequence[ProbMap], config: TuneConfig) -> Postprocess
     return replace(tuned, note=f"{source} -> {after:.3f}")
 
 
-def tune_mirrored(
-    plain: Sequence[ProbMap], mirrored: Sequence[ProbMap], config: TuneConfig
+def looks_to_try(config: TuneConfig) -> tuple[Postprocess, ...]:
+    """Return the ways to see an image that are tried one after the other, each with more views."""
+    if not config.enabled:
+        return ()
+    looks = []
+    if config.flips:
+        looks.append(Postprocess(flips=True))
+    if config.turns:
+        looks.append(Postprocess(flips=config.flips, turns=True))
+    if config.scales:
+        looks.append(Postprocess(flips=config.flips, turns=config.turns, scales=SCALES))
+    return tuple(looks)
+
+
+def tune_viewed(
+    tuned: tuple[Sequence[ProbMap], Postprocess],
+    viewed: Sequence[ProbMap],
+    look: Postprocess,
+    config: TuneConfig,
 ) -> Postprocess:
-    """Tune with and without averaging over mirror images, and keep what is better.
+    """Tune on maps that are means over more views, and keep what is better.
 
     Args:
-        plain: Validation part.
-        mirrored: The same images, probabilities averaged over mirror images.
+        tuned: Validation part as seen so far, and what was tuned on it.
+        viewed: The same images, seen otherwise.
+        look: How.
         config: What may be tuned.
+
+    Returns:
+        The settings with the views of the better; ``note`` goes on with what was tried.
     """
-    params, other = tune_postprocess(plain, config), tune_postprocess(mirrored, config)
-    before, after = _dices(plain, params), _dices(mirrored, other)
+    maps, params = tuned
+    other = tune_postprocess(viewed, config)
+    before, after = _dices(maps, params), _dices(viewed, other)
+    named = _views_in_words(look)
     if not _is_worth_having(after, before):
-        return replace(params, note=f"{params.note}; mirror images: {after.mean():.3f}, not used")
-    note = f"{params.note}; with mirror images {after.mean():.3f}"
-    return replace(other, flips=True, note=note)
+        return replace(params, note=f"{params.note}; {named}: {after.mean():.3f}, not used")
+    note = f"{params.note}; with {named} {after.mean():.3f}"
+    chosen = replace(other, flips=look.flips, turns=look.turns, scales=look.scales)
+    return replace(chosen, mean=look.mean, note=note)
+
+
+def _views_in_words(look: Postprocess) -> str:
+    """Say what comes with the last view added: ``mirror images, logits averaged``."""
+    words = "mirror images"
+    if look.turns:
+        words = "quarter turns"
+    if look.scales:
+        words = f"scales {', '.join(f'{scale:g}' for scale in look.scales)}"
+    return f"{words}, logits averaged" if look.mean == "logit" else words
 
 
 def nested_dice(folds: Sequence[Sequence[ProbMap]], config: TuneConfig) -> float:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 FIRST_RESERVE = 0.12  # share of the budget kept for tuning, test and report until it is measured
 FIXED_RESERVE_S = 8.0  # tuning, baseline, report and files, measured on two cores
-MIRRORS = 4  # predictions of an image when mirror images are averaged
-MIRROR_SHARE = 0.2  # of the budget, at most, for all of that: in more time training gains more
+VIEWS_SHARE = 0.2  # of the budget, at most, to predict other views: training gains more in it
 SAFETY = 1.4  # the machine may slow down between validation and test
 
 
@@ -24,8 +23,9 @@ class Clock:
         reserve_s: Kept for what comes after training.
         fold_began_s: ``elapsed_s`` when the training of this fold began; 0 without folds.
         folds_left: Trainings that share the time left, this one included.
-        mirrors: Whether time is set aside to predict mirror images, too.
-        mirrored_s: What that takes, as measured last.
+        views: Predictions that an image costs at each step of what tuning tries: 4 with mirror
+            images. A step is tried with all validation images, and the last is tested with.
+        steps_s: What each step takes that time is set aside for, as measured last.
         after_s: Seconds per training that what comes after takes besides predicting.
         slowdown: How much longer it takes because other programs want the processor, too.
     """
@@ -36,8 +36,8 @@ class Clock:
     reserve_s: float = field(init=False)
     fold_began_s: float = 0.0
     folds_left: int = 1
-    mirrors: bool = True
-    mirrored_s: float = 0.0
+    views: tuple[float, ...] = (4.0,)
+    steps_s: tuple[float, ...] = ()
     after_s: float = FIXED_RESERVE_S
     slowdown: float = 1.0
 
@@ -85,19 +85,26 @@ class Clock:
         """
         if self.budget_s is None:
             return
-        self.mirrored_s = validation_s * MIRRORS * (tested_ratio + n_folds)
-        self.mirrors = SAFETY * self.mirrored_s <= MIRROR_SHARE * self.budget_s
-        predicted_s = self.mirrored_s if self.mirrors else validation_s * tested_ratio
+        predicted_s, tried_s, steps_s = validation_s * tested_ratio, 0.0, []
+        for n_views in self.views:
+            tried_s += validation_s * n_views * n_folds
+            all_s = tried_s + validation_s * n_views * tested_ratio
+            if SAFETY * all_s > VIEWS_SHARE * self.budget_s:
+                break
+            predicted_s = all_s
+            steps_s.append(validation_s * n_views * (tested_ratio + n_folds))
+        self.steps_s = tuple(steps_s)
         after_s = validation_s + SAFETY * predicted_s + self.slowdown * self.after_s * n_folds
         self.reserve_s = min(after_s, 0.5 * self.budget_s)
 
-    @property
-    def has_time_for_mirrors(self) -> bool:
-        """Whether mirror images can be predicted now: training may have ended late."""
+    def has_time_for_views(self, step: int) -> bool:
+        """Whether a step of ``views`` can be tried now: training may have ended late."""
         if self.budget_s is None:
             return True
+        if step >= len(self.steps_s):
+            return False
         after_s = self.slowdown * self.after_s
-        return self.mirrors and self.elapsed_s + self.mirrored_s + after_s <= self.budget_s
+        return self.elapsed_s + self.steps_s[step] + after_s <= self.budget_s
 
     def progress(self, began_s: float) -> float:
         """Return the share of training time used, in [0, 1]; 0 without a budget.
