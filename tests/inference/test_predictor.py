@@ -281,7 +281,8 @@ def test_a_run_is_loaded_with_its_clean_up(run: RunDir) -> None:
         loaded = Predictor.from_run(source)
         assert loaded.params == Postprocess(0.4, 3, 2)
         assert loaded.spec == ImageSpec(channels=3)
-        np.testing.assert_array_equal(loaded.prob(image), _trained().prob(image))
+        # its normalisation is folded into convolutions, which rounds otherwise
+        np.testing.assert_allclose(loaded.prob(image), _trained().prob(image), atol=1e-5)
 
 
 def test_a_run_without_tuning_has_defaults(run: RunDir) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from calco.errors import CalcoError, Problem
 from calco.inference.device import usable_cores
 from calco.inference.engines import Images, Logits
+from calco.inference.signal_stack import signal_stack_kept
 
 TELEMETRY = "openvino_telemetry"
 
@@ -96,7 +97,8 @@ class OpenVinoEngine:
         request = getattr(self._own, "request", None)
         if request is None:  # a request serves one thread at a time
             request = self._own.request = self._network_for_threads().create_infer_request()
-        logits: Logits = request.infer({0: np.ascontiguousarray(images)})[0]
+        with signal_stack_kept():
+            logits: Logits = request.infer({0: np.ascontiguousarray(images)})[0]
         return logits
 
     def _network_for_threads(self) -> Any:  # noqa: ANN401 - untyped package
@@ -108,7 +110,7 @@ class OpenVinoEngine:
             # by itself it takes bf16 where the processor knows it, and masks are others then
             "INFERENCE_PRECISION_HINT": "f32",
         }
-        with self._compiling:
+        with self._compiling, signal_stack_kept():
             if self._threads not in self._compiled:
                 network = self._core.compile_model(self._network, "CPU", settings)
                 self._compiled[self._threads] = network

@@ -221,7 +221,7 @@ def _dataset(ray: Any, work: FarInputs) -> Any:  # noqa: ANN401 - data sets of R
         return ray.data.from_items(rows, override_num_blocks=n_blocks)
     place, columns = work.table
     wanted = list(dict.fromkeys(columns.values()))
-    table = ray.data.read_parquet(place.path, filesystem=place.system, columns=wanted)
+    table = ray.data.read_parquet(place.path, filesystem=place.system).select_columns(wanted)
     to_rows = RenamedRows(columns, place.path.rpartition("/")[0], place.named)
     renamed = table.map_batches(to_rows, batch_size=IMAGES_AT_ONCE, batch_format="pyarrow")
     # a file of Parquet may be one block, which would be lost as a whole
