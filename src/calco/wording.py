@@ -1,10 +1,11 @@
-"""Words that many messages need: numbers of things, the first of many names, places of files."""
+"""Words that many messages need: numbers of things and seconds, some of many names, places."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
+NBSP = "\u00a0"  # no line break between a number and its unit
 N_NAMED = 10
 """Examples named in a message before the rest is only counted."""
 
@@ -17,6 +18,23 @@ def counted(n: int, noun: str) -> str:
         ('1 mask', '2 masks')
     """
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds in the units that people would use.
+
+    Example:
+        >>> [duration(s).replace(NBSP, " ") for s in (7.25, 754, 7260)]
+        ['7.2 s', '12 min 34 s', '2 h 1 min']
+    """
+    whole = round(seconds)
+    if whole < 60:
+        text = f"{seconds:.1f} s"
+    elif whole < 3600:
+        text = f"{whole // 60} min {whole % 60} s"
+    else:
+        text = f"{whole // 3600} h {whole % 3600 // 60} min"
+    return text.replace(" ", NBSP)
 
 
 def name_some(names: Iterable[str], most: int = N_NAMED) -> str:

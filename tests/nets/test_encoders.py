@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from calco.config import DecoderName
 from calco.errors import CalcoError
@@ -13,7 +13,6 @@ from calco.nets.build import Segmenter, build_network
 from calco.nets.checkpoint import ModelCard, load_model, save_model
 from calco.nets.encoders import (
     EncoderDecoder,
-    adapt_stem,
     require_fitting,
     require_known,
     timm_name,
@@ -249,27 +248,3 @@ def test_stages_hold_every_weight_once(encoder: str, count: int) -> None:
     assert len(stages) == count
     assert len(found) == len(set(found))
     assert set(found) == {id(p) for p in network.encoder.parameters()}
-
-
-# --- first convolution ---------------------------------------------------------------------------
-
-
-def test_more_channels_take_turns_and_keep_the_response() -> None:
-    stem = torch.arange(3.0).view(1, 3, 1, 1) + 1  # 1, 2, 3
-    assert adapt_stem(stem, 3) is stem
-    assert adapt_stem(stem, 1).flatten().tolist() == [6]
-    assert adapt_stem(stem, 2).flatten().tolist() == [1.5, 3.0]
-    assert adapt_stem(stem, 6).flatten().tolist() == [0.5, 1.0, 1.5, 0.5, 1.0, 1.5]
-
-
-@pytest.mark.parametrize("there", [1, 2, 3, 4])
-@pytest.mark.parametrize("wanted", [1, 2, 4, 13])
-def test_a_constant_image_keeps_its_answer_where_turns_are_whole(there: int, wanted: int) -> None:
-    stem = torch.rand(5, there, 3, 3)
-    adapted = adapt_stem(stem, wanted)
-    assert adapted.shape == (5, wanted, 3, 3)
-    if wanted == 1 or wanted % there == 0:
-        answers = [
-            nn.functional.conv2d(torch.ones(1, w.shape[1], 3, 3), w) for w in (stem, adapted)
-        ]
-        torch.testing.assert_close(*answers)

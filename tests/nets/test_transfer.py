@@ -12,7 +12,7 @@ from calco.config import Family
 from calco.errors import CalcoError
 from calco.nets.build import build_network
 from calco.nets.checkpoint import ModelCard, save_model
-from calco.nets.transfer import adapt_channels, carry_over, starting_network
+from calco.nets.transfer import carry_over, starting_network
 from calco.records import ImageSpec, NetworkPlan
 
 
@@ -20,19 +20,6 @@ def plan_of(family: Family, channels: int) -> NetworkPlan:
     """A small network without pretrained weights."""
     mean, std = (0.0,) * channels, (255.0,) * channels
     return NetworkPlan(family, channels, mean, std, pretrained=False, width=8, depth=2)
-
-
-def test_channels_by_hand() -> None:
-    two = torch.tensor([[1.0, 3.0]]).view(1, 2, 1, 1)
-    assert adapt_channels(two, 2, 2).flatten().tolist() == [1, 3]
-    assert adapt_channels(two, 2, 1).flatten().tolist() == [4]  # the sum
-    assert adapt_channels(two, 2, 5).flatten().tolist() == pytest.approx(
-        [1 / 3, 3 / 2, 1 / 3, 3 / 2, 1 / 3]
-    )
-    # two planes per channel, as where pixels are unfolded first: each keeps to its own
-    planes = torch.tensor([1.0, 10.0, 2.0, 20.0]).view(1, 4, 1, 1)
-    assert adapt_channels(planes, 2, 1).flatten().tolist() == [3, 30]
-    assert adapt_channels(planes[:, :2], 1, 2).flatten().tolist() == [0.5, 5, 0.5, 5]
 
 
 @pytest.mark.parametrize("family", ["unet", "lean", "encoder_unet"])

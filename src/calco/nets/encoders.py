@@ -295,25 +295,3 @@ def _fix_padding(encoder: nn.Module) -> None:
                 )
                 fixed.weight, fixed.bias = child.weight, child.bias
                 setattr(parent, name, fixed)
-
-
-def adapt_stem(weight: Tensor, in_channels: int) -> Tensor:
-    """Turn a first convolution to any number of channels.
-
-    One channel gets the sum, so that a grey image answers exactly as its copy into all channels
-    would; others take turns with the filters, rescaled so that the response keeps its size.
-
-    Args:
-        weight: (O, C, K, K) filters, C mostly 3.
-        in_channels: Channels wanted, at least 1.
-
-    Returns:
-        (O, in_channels, K, K) filters.
-    """
-    there = weight.shape[1]
-    if in_channels == there:
-        return weight
-    if in_channels == 1:
-        return weight.sum(dim=1, keepdim=True)  # (O, 1, K, K)
-    turns = torch.arange(in_channels) % there  # R G B R G ...
-    return weight[:, turns] * (there / in_channels)  # (O, C, K, K)

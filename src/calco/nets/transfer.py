@@ -11,6 +11,7 @@ from torch import Tensor
 
 from calco.errors import CalcoError, Problem
 from calco.nets.build import Segmenter, build_network
+from calco.nets.channels import adapt_channels
 from calco.nets.checkpoint import load_model
 from calco.records import NetworkPlan
 
@@ -94,36 +95,3 @@ def _differ_by_channels(have: Tensor, want: Tensor, n_old: int, n_new: int) -> b
     if have.shape[2:] != want.shape[2:]:
         return False
     return have.shape[1] * n_new == want.shape[1] * n_old and have.shape[1] % n_old == 0
-
-
-def adapt_channels(weight: Tensor, n_old: int, n_new: int) -> Tensor:
-    """Turn a first convolution to another number of channels, the sum of its filters kept.
-
-    Channels in surplus are added to the others in turn; where more are wanted, filters are
-    repeated in turn and share their weight. So a grey image, the same in each channel, gets the
-    same answer before and after.
-
-    Args:
-        weight: (O, n_old B, K, K) filters; B planes belong to each channel, 1 but for networks
-            that begin by unfolding pixels.
-        n_old: Channels of the weights.
-        n_new: Channels wanted.
-
-    Returns:
-        (O, n_new B, K, K) filters.
-
-    Example:
-        >>> filters = torch.tensor([1.0, 2.0, 4.0]).view(1, 3, 1, 1)
-        >>> adapt_channels(filters, 3, 1).flatten().tolist()
-        [7.0]
-        >>> adapt_channels(filters, 3, 4).flatten().tolist()
-        [0.5, 2.0, 4.0, 0.5]
-        >>> adapt_channels(filters, 3, 2).flatten().tolist()
-        [5.0, 2.0]
-    """
-    share = torch.zeros(n_new, n_old, dtype=weight.dtype)  # of each old filter in each new one
-    turns = torch.arange(max(n_old, n_new))
-    share[turns % n_new, turns % n_old] = 1
-    share /= share.sum(dim=0)  # over the new ones: what an old filter gave is all there
-    blocks = weight.reshape(len(weight), n_old, -1, *weight.shape[2:])  # (O, n_old, B, K, K)
-    return torch.einsum("no,fobhw->fnbhw", share, blocks).flatten(1, 2).contiguous()

@@ -25,7 +25,8 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from calco.errors import CalcoError, Problem
-from calco.nets.encoders import adapt_stem, require_known, timm_name
+from calco.nets.channels import adapt_channels
+from calco.nets.encoders import require_known, timm_name
 
 LITE_MEAN = (127.0,) * 3
 """Subtracted from every channel (uint8 units) when the packages' encoders were trained; not the
@@ -336,5 +337,5 @@ def _plain(name: str) -> str:
 def _adapted(source: Tensor, target: Tensor, in_channels: int) -> Tensor:
     """Fit the first convolution, the one layer that knows how many channels an image has."""
     if source.ndim == target.ndim == 4 and (source.shape[1], target.shape[1]) == (3, in_channels):
-        return adapt_stem(source, in_channels)
+        return adapt_channels(source, 3, in_channels)
     return source

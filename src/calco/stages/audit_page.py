@@ -17,9 +17,8 @@ from calco.formats.evidence import Evidence
 from calco.formats.findings import Kind, gather_kinds
 from calco.formats.pages import page_template
 from calco.records import SUBSETS, Audit, ImageSpec, Sample, SampleFacts, SampleIndex, Twins
-from calco.wording import counted
+from calco.wording import NBSP, counted
 
-NBSP = "\u00a0"  # no line break between a number and its unit
 N_GALLERY = 12
 N_BARS = 20
 SCALE_ENDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

@@ -40,11 +40,10 @@ from calco.records import (
     SubsetSummary,
 )
 from calco.runs import RunDir
-from calco.wording import counted
+from calco.wording import NBSP, counted, duration
 
 T = TypeVar("T")
 
-NBSP = "\u00a0"  # no line break between a number and its unit
 N_WORST, N_OTHER = 4, 3  # examples shown: the failures teach most
 CURVES: tuple[Curve, ...] = ("loss", "dice")
 N_PLACES = 3  # files named per finding
@@ -342,18 +341,6 @@ def _percent(fraction: float) -> str:
     return f"{100 * fraction:.0f}{NBSP}%" if math.isfinite(fraction) else "n/a"
 
 
-def _duration(seconds: float) -> str:
-    """Return seconds in the units people would use: ``754`` becomes ``12 min 34 s``."""
-    whole = round(seconds)
-    if whole < 60:
-        text = f"{seconds:.1f} s"
-    elif whole < 3600:
-        text = f"{whole // 60} min {whole % 60} s"
-    else:
-        text = f"{whole // 3600} h {whole % 3600 // 60} min"
-    return text.replace(" ", NBSP)
-
-
 def _setting(value: object) -> str:
     match value:
         case None:
@@ -373,7 +360,7 @@ _FILTERS: dict[str, Callable[..., object]] = {
     "pixels": _pixels,
     "interval": _interval,
     "percent": _percent,
-    "duration": _duration,
+    "duration": duration,
     "setting": _setting,
     "many": counted,
     "finite": math.isfinite,

@@ -15,9 +15,8 @@ from calco.images.sweep_figures import draw_importance, draw_parallel, draw_tria
 from calco.records import Sweep, SweepTrial
 from calco.records.sweep import short_name
 from calco.searching.folder import best_settings
-from calco.wording import counted
+from calco.wording import counted, duration
 
-NBSP = "\u00a0"  # no line break between a number and its unit
 ORDER = ("complete", "pruned", "failed", "running", "waiting")
 NAMES = {"pruned": "given up", "complete": "complete"}
 
@@ -105,21 +104,10 @@ def _setting(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _duration(seconds: float) -> str:
-    whole = round(seconds)
-    if whole < 60:
-        text = f"{seconds:.1f} s"
-    elif whole < 3600:
-        text = f"{whole // 60} min {whole % 60} s"
-    else:
-        text = f"{whole // 3600} h {whole % 3600 // 60} min"
-    return text.replace(" ", NBSP)
-
-
 _FILTERS: dict[str, Callable[..., object]] = {
     "score": _score,
     "setting": _setting,
-    "duration": _duration,
+    "duration": duration,
     "many": counted,
     "state": lambda state: NAMES.get(state, state),
     "short": short_name,
