@@ -43,17 +43,18 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Remembering]:
 def test_a_run_is_told_in_order_and_a_failing_tracker_changes_no_byte(
     discs: Path,
     tiny_config: Config,
-    finished_run: Path,
     tmp_path: Path,
     opened: list[Remembering],
 ) -> None:
     config, folder = following(tiny_config, "wandb", "mlflow"), RunDir(tmp_path / "run")
+    untracked = RunDir(tmp_path / "untracked")
+    run(discs, tiny_config, untracked, Clock(), Listener())
     heard, warned = list[object](), list[object]()
     mine = Listener(heard.append, watch=Watch(on_advice=warned.append))
     with tracked(mine, config, folder) as listener:
         run(discs, config, folder, Clock(), listener)
     assert len(warned) == 1
-    assert folder.weights.read_bytes() == RunDir(finished_run).weights.read_bytes()  # not tracked
+    assert folder.weights.read_bytes() == untracked.weights.read_bytes()
     _, tracker = opened
     order = [name for name, _ in tracker.calls]
     assert order == ["parameters", *["metrics"] * 3, *["picture"] * 3, "artefact", "close"]
