@@ -163,8 +163,9 @@ def busy_core() -> Iterator[None]:
 
 def within_budget(figures: Figures) -> tuple[str, bool]:
     """Judge every budget."""
-    found = ", ".join(f"{value:.3f}" for value in figures.values())
-    return found, all(0.85 <= value <= 1.02 for value in figures.values())
+    ordered = [figures[name] for name in sorted(figures, key=lambda name: float(name[:-1]))]
+    found = ", ".join(f"{value:.3f}" for value in ordered)
+    return found, all(0.85 <= value <= 1.02 for value in ordered)
 
 
 def small_share(figures: Figures) -> tuple[str, bool]:
