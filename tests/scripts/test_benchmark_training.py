@@ -68,10 +68,19 @@ def test_a_core_is_busy_until_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(
     ("figures", "met"),
-    [({"a": 0.85, "b": 1.02}, True), ({"a": 0.84}, False), ({"a": 0.9, "b": 1.03}, False)],
+    [
+        ({"60s": 0.85, "120s": 1.02}, True),
+        ({"60s": 0.84}, False),
+        ({"60s": 0.9, "120s": 1.03}, False),
+    ],
 )
 def test_a_budget_is_neither_wasted_nor_overdrawn(figures: Figures, met: bool) -> None:
     assert within_budget(figures)[1] is met
+
+
+def test_budgets_are_told_from_the_shortest_to_the_longest() -> None:
+    told, _ = within_budget({"1200s": 0.9, "60s": 1.0, "300s": 0.95})
+    assert told == "1.000, 0.950, 0.900"
 
 
 def test_the_largest_share_of_planning_counts() -> None:
