@@ -263,6 +263,10 @@ def _remember(file: Path, times: EngineTimes) -> None:
         log.info(
             "%s",
             Problem(
-                "ENGINE_TIMES", "not remembered", str(file), error.strerror or "", do="none needed"
+                "ENGINE_TIMES",
+                "not remembered",
+                str(file),
+                error.strerror or "",
+                do="make the run writable",
             ),
         )
