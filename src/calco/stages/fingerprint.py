@@ -14,7 +14,7 @@ from calco.records import Fingerprint, Quantiles, Split
 from calco.training.cache import Decoded, evenly
 
 MOST_MEASURED = 150
-"""Images measured: shares are then known to 8 %, and small images take half a second."""
+"""Images measured: shares are then known to 4 %, and small images take half a second."""
 SHARES = (0.05, 0.5, 0.95)
 
 
