@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +18,17 @@ from tests.stages.identity import ALL, Gray, Identity, gray, read, save, statuse
 
 import calco.images.windowed as windowed
 import calco.inference.big as big
+from calco.errors import CalcoError
 from calco.files import read_csv
+from calco.formats.rle import decode
 from calco.images.tiles import Tiling
 from calco.inference.outputs import OutputError
 from calco.inference.postprocess import clean, to_levels
 from calco.inference.quality import estimate_dice
 from calco.records import ImageSpec, Postprocess
+from calco.stages.annotations import write_annotations
 from calco.stages.predict import mask_files, predict_files
+from calco.stages.submission import write_submission
 
 SMALL = ImageSpec(channels=1, max_megapixels=0.02)  # larger masks are written as TIFF
 
@@ -285,3 +290,37 @@ def test_tiles_are_told(tmp_path: Path) -> None:
     assert len(told) == 12
     assert told[5] == (1.5, 2, "a: 6 of 12 tiles")
     assert told[-1][0] < 2
+
+
+def test_masks_of_slides_reach_submissions_and_annotations(tmp_path: Path) -> None:
+    values = noise(150, 201)
+    slide(tmp_path / "in/a.tif", values)
+    zarr.save_array(str(tmp_path / "in/b.zarr"), values.T)
+    save(tmp_path / "in/c.png", values[:40, :50])
+    out = tmp_path / "out"
+    masks = mask_files(predict_files(Large(), [tmp_path / "in"], out), out)
+    assert sorted(path.suffix for path in masks.values()) == [".png", ".tif", ".zarr"]
+    true = {"a": values > 127, "b": values.T > 127, "c": values[:40, :50] > 127}
+    report = write_submission(masks, out / "rows.csv", max_megapixels=SMALL.max_megapixels)
+    assert report.n_images == 3
+    for row in read_csv(out / "rows.csv"):
+        mask = true[row[report.dialect.columns[0]]]
+        assert np.array_equal(decode(row[report.dialect.columns[1]], mask.shape, report.dialect), mask)
+    pairs = {name: (path, tmp_path / f"{name}.png") for name, path in masks.items()}
+    (coco,) = write_annotations(pairs, out, ["coco"], max_megapixels=SMALL.max_megapixels)
+    found = json.loads(coco.read_text())
+    sizes = {
+        Path(image["file_name"]).stem: (image["height"], image["width"])
+        for image in found["images"]
+    }
+    assert sizes == {name: mask.shape for name, mask in true.items()}
+    assert sum(one["area"] for one in found["annotations"]) == sum(
+        int(m.sum()) for m in true.values()
+    )
+
+
+def test_a_slide_that_is_no_mask_makes_no_submission(tmp_path: Path) -> None:
+    slide(tmp_path / "a.tif", noise(150, 201))
+    with pytest.raises(CalcoError, match="not a predicted mask"):
+        write_submission({"a": tmp_path / "a.tif"}, tmp_path / "rows.csv", max_megapixels=0.02)
+    assert not (tmp_path / "rows.csv").exists()

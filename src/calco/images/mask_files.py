@@ -11,14 +11,20 @@ from numpy.typing import NDArray
 
 from calco.errors import CalcoError, Problem
 from calco.images.decode import read_stored
-from calco.images.files import IMAGE_SUFFIXES, check_megapixels, first_bytes
+from calco.images.files import IMAGE_SUFFIXES, check_megapixels, decoder_faults, first_bytes
 from calco.images.io import read_pixels
 from calco.images.stored import require_finite
-from calco.records.data import MaskCode
+from calco.images.tiles import Window
+from calco.images.windowed import opened
+from calco.records.data import ImageSpec, MaskCode
 
 MASK_SUFFIXES = IMAGE_SUFFIXES | {".npy"}
 """Names worth opening as masks."""
 
+WINDOWED_MEGAPIXELS = 10_000.0
+"""Largest mask of a slide that is read, a byte per pixel."""
+
+_BAND_PX = 512  # rows read at a time: those of a tile as calco writes them
 _PICKLE_OPCODE = b"\x80"
 _LISTED = 8  # values or colours shown in a message
 
@@ -93,7 +99,11 @@ def read_mask_file(path: Path, code: MaskCode, max_megapixels: float = 100) -> N
 
 
 def read_predicted(path: Path, max_megapixels: float = 100) -> NDArray[np.bool_]:
-    """Read a mask that calco predicted, uint8 {0, 255}.
+    """Read a mask that calco predicted, uint8 {0, 255}; of a slide, TIFF or zarr, by window.
+
+    Args:
+        path: Mask file, or folder of a zarr array.
+        max_megapixels: Largest mask decoded whole; by window, ``WINDOWED_MEGAPIXELS`` are.
 
     Returns:
         (H, W) bool.
@@ -101,7 +111,20 @@ def read_predicted(path: Path, max_megapixels: float = 100) -> NDArray[np.bool_]
     Raises:
         CalcoError: ``MASK_VALUES`` for any other values, and what reading the file raises.
     """
-    pixels = read_pixels(path, max_megapixels=max_megapixels).pixels  # (H, W) uint8
+    with opened(path, ImageSpec(channels=1, max_megapixels=max_megapixels)) as windowed:
+        if windowed is None:
+            return _predicted(read_pixels(path, max_megapixels=max_megapixels).pixels, path)
+        height, width = windowed.size
+        check_megapixels(path, windowed.size, 1, WINDOWED_MEGAPIXELS)
+        with decoder_faults(path):
+            mask = np.empty((height, width), bool)
+        for top in range(0, height, _BAND_PX):
+            band = Window(top, 0, min(_BAND_PX, height - top), width)
+            mask[band.slices] = _predicted(windowed.read(band)[..., 0], path)
+    return mask
+
+
+def _predicted(pixels: NDArray[Any], path: Path) -> NDArray[np.bool_]:
     mask = np.asarray(pixels == 255)
     if pixels.ndim != 2 or not (mask | (pixels == 0)).all():
         raise CalcoError(

@@ -36,7 +36,7 @@ def write_annotations(
         out: Folder to write into.
         formats: Of ``coco``, ``labelme`` and ``geojson``.
         method: How objects are told apart.
-        max_megapixels: Largest mask decoded.
+        max_megapixels: Largest mask decoded whole; those of slides are read by window.
 
     Returns:
         The files, COCO's last.

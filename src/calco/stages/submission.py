@@ -83,7 +83,7 @@ def write_submission(
         dialect: Order, base, starts, empty token; None takes it from ``like``, or else Kaggle's
             usual rule.
         like: Sample submission that gives columns, ids and row order.
-        max_megapixels: Largest mask decoded.
+        max_megapixels: Largest mask decoded whole; those of slides are read by window.
         method: How objects are told apart, where each has a row of its own.
 
     Raises:
@@ -231,7 +231,7 @@ def _verify_table(file: BinaryIO, table: _Table, lines_per_mask: Sequence[int], 
         same = tuple(next(reader, ())) == table.header
         for row, n_lines in zip(table.rows, lines_per_mask, strict=True):
             true = read_predicted(row.mask, table.max_megapixels)
-            n_objects = np.zeros(true.shape, np.uint16)  # (H, W) objects covering each pixel
+            found = np.zeros(true.shape, bool)  # (H, W)
             for _ in range(n_lines):
                 cells = tuple(next(reader, ()))
                 same = same and _with_cell(cells, table.rle_column, "") == _with_cell(
@@ -239,9 +239,11 @@ def _verify_table(file: BinaryIO, table: _Table, lines_per_mask: Sequence[int], 
                 )
                 if same:
                     where = f"{out}:{reader.line_num}"
-                    n_objects += decode(cells[table.rle_column], true.shape, table.dialect, where)
-            # objects may not overlap: judges refuse pixels that are given twice
-            if not same or not np.array_equal(n_objects, true):
+                    part = decode(cells[table.rle_column], true.shape, table.dialect, where)
+                    # objects may not overlap: judges refuse pixels that are given twice
+                    same = not (found & part).any()
+                    found |= part
+            if not same or not np.array_equal(found, true):
                 raise _mismatch(out, row.mask)
         if next(reader, None) is not None:
             raise _mismatch(out, out)
