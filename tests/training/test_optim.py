@@ -117,6 +117,18 @@ def test_early_averages_follow_the_network_closely() -> None:
     assert average.network.weight.item() == pytest.approx(9 / 11)
 
 
+def test_a_settled_average_moves_seldom_and_as_far() -> None:
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(network.weight)
+    average = AveragedWeights(network, decay=0.95)
+    nn.init.ones_(network.weight)
+    for step in range(1001, 1004):
+        average.update(network, step)
+        assert average.network.weight.item() == 0
+    average.update(network, step=1004)
+    assert average.network.weight.item() == pytest.approx(1 - 0.95**4)
+
+
 def test_batch_counters_are_copied() -> None:
     network = nn.BatchNorm2d(2)
     average = AveragedWeights(network)

@@ -53,8 +53,8 @@ class Timing:
 
     Attributes:
         setup: How the steps were made.
-        step_s: Median seconds of a step, the first left out.
-        n_steps: Steps behind the median.
+        step_s: Seconds of the fastest step, the first left out.
+        n_steps: Steps that it is the fastest of.
         first_s: Seconds of the first step, in which kernels are chosen.
         busy_cores: Seconds of processor time per second; well below the threads when others use
             the machine, or on a GPU.

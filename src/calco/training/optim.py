@@ -18,6 +18,8 @@ Network = TypeVar("Network", bound=nn.Module)
 
 WARMUP = 0.05  # share of training in which the learning rate rises
 WARMUP_STEPS = 10  # at least: Adam's second moments are noise before
+SETTLED = 0.9  # decay per step from which averages move so little that they need not at each step
+AVERAGED_EVERY = 4  # steps then: going over all weights takes up to three hundredths of a step
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,15 @@ class AveragedWeights(Generic[Network]):
 
     @torch.no_grad()
     def update(self, network: Network, step: int) -> None:
-        """Move the average towards the network after optimiser step ``step`` (from 1)."""
+        """Move the average towards the network after optimiser step ``step`` (from 1).
+
+        A settled average moves at every fourth step alone, and then by as much as in four.
+        """
         decay = min(self.decay, (1 + step) / (10 + step))
+        if decay > SETTLED:
+            if step % AVERAGED_EVERY:
+                return
+            decay **= AVERAGED_EVERY
         mine = list(self.network.state_dict().values())
         theirs = list(network.state_dict().values())
         floats = [(m, t) for m, t in zip(mine, theirs, strict=True) if m.is_floating_point()]
