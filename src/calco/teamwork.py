@@ -27,7 +27,7 @@ from calco.formats.truth import read_sample
 from calco.inference.maps import ProbMap
 from calco.inference.postprocess import to_levels
 from calco.inference.predictor import Predictor, predict_maps
-from calco.inference.streams import Streams, abreast
+from calco.inference.streams import ALL, Streams, abreast
 from calco.records import FitJob, PredictJob, Sample, SampleIndex
 from calco.runs import RunDir
 from calco.stages.fit import fit
@@ -108,7 +108,7 @@ def _levels_of_share(predictor: Predictor, index: SampleIndex, team: Team) -> li
     def one(streams: Streams, sample: Sample) -> Levels:
         return to_levels(streams.prob(read_sample(sample, index, predictor.spec)[0]))
 
-    return list(abreast(predictor, team.share(index.samples), one))
+    return list(abreast(predictor, team.share(index.samples), one, ahead=ALL))
 
 
 # --- what the other processes do -----------------------------------------------------------------

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Lock
+from threading import Barrier, Event, Lock, Timer
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 import calco.inference.streams as module
 from calco.images.tiles import Tiling
 from calco.inference.engines import TorchEngine
-from calco.inference.streams import WHOLE_PX, Streams
+from calco.inference.streams import ALL, WHOLE_PX, Streams, abreast
 from calco.nets.build import build_network
 from calco.records import ImageSpec, NetworkPlan, Postprocess
 
@@ -102,6 +103,42 @@ def test_a_mixture_never_exceeds_memory_or_number() -> None:
     all_of(tracer, [drawn(int(n)) for n in sizes], at_once=3)
     assert tracer.most_px <= WHOLE_PX
     assert 2 <= tracer.most_images <= 3
+
+
+def test_others_go_on_behind_a_slow_one_when_results_may_wait() -> None:
+    last_is_done = Event()
+
+    def work(_: Streams, number: int) -> int:
+        if number == 0:
+            assert last_is_done.wait(timeout=10)
+        if number == 49:
+            last_is_done.set()
+        return number
+
+    assert list(abreast(Watched(), range(50), work, at_once=2, ahead=ALL)) == list(range(50))
+
+
+def test_no_more_results_wait_than_may() -> None:
+    begun: list[int] = []
+    first_may_end = Event()
+
+    def work(_: Streams, number: int) -> int:
+        begun.append(number)
+        if number == 0:
+            assert first_may_end.wait(timeout=10)
+        return number
+
+    def items() -> Iterator[int]:
+        for number in range(50):
+            if number == 10:  # of 2 at once and 5 ahead, the first seven and two that are handed on
+                raise AssertionError("drawn before its turn")
+            yield number
+
+    found = abreast(Watched(), items(), work, at_once=2, ahead=5)
+    Timer(0.2, first_may_end.set).start()
+    assert next(found) == 0
+    assert set(begun) <= set(range(9))
+    del found  # ends what was begun
 
 
 def test_room_is_given_back_after_an_error() -> None:

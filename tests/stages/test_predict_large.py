@@ -295,7 +295,7 @@ def test_tiles_are_told(tmp_path: Path) -> None:
 def test_masks_of_slides_reach_submissions_and_annotations(tmp_path: Path) -> None:
     values = noise(150, 201)
     slide(tmp_path / "in/a.tif", values)
-    zarr.save_array(str(tmp_path / "in/b.zarr"), values.T)
+    zarr.save_array(str(tmp_path / "in/b.zarr"), np.ascontiguousarray(values.T))
     save(tmp_path / "in/c.png", values[:40, :50])
     out = tmp_path / "out"
     masks = mask_files(predict_files(Large(), [tmp_path / "in"], out), out)
@@ -305,7 +305,9 @@ def test_masks_of_slides_reach_submissions_and_annotations(tmp_path: Path) -> No
     assert report.n_images == 3
     for row in read_csv(out / "rows.csv"):
         mask = true[row[report.dialect.columns[0]]]
-        assert np.array_equal(decode(row[report.dialect.columns[1]], mask.shape, report.dialect), mask)
+        assert np.array_equal(
+            decode(row[report.dialect.columns[1]], mask.shape, report.dialect), mask
+        )
     pairs = {name: (path, tmp_path / f"{name}.png") for name, path in masks.items()}
     (coco,) = write_annotations(pairs, out, ["coco"], max_megapixels=SMALL.max_megapixels)
     found = json.loads(coco.read_text())

@@ -25,7 +25,7 @@ from calco.inference.exported import is_exported, read_exported
 from calco.inference.maps import ProbMap
 from calco.inference.networks import common_card, folder_of, load_networks
 from calco.inference.postprocess import clean, to_levels
-from calco.inference.streams import WHOLE_PX, Streams, abreast
+from calco.inference.streams import AHEAD, ALL, WHOLE_PX, Streams, abreast
 from calco.inference.views import View, mean_over, views_of
 from calco.nets.build import Ensemble
 from calco.nets.checkpoint import ModelCard
@@ -229,13 +229,13 @@ class Predictor:
         finish: Callable[[FloatMap], _Found],
     ) -> _Found | list[_Found] | Iterator[_Found]:
         if isinstance(source, list | tuple):
-            return list(self._abreast(iter(source), finish))
+            return list(self._abreast(iter(source), finish, ALL))
         if isinstance(source, Iterator):
             return self._abreast(source, finish)
         return finish(self._prob(read_given(source, self.spec)))
 
     def _abreast(
-        self, sources: Iterator[_Given], finish: Callable[[FloatMap], _Found]
+        self, sources: Iterator[_Given], finish: Callable[[FloatMap], _Found], ahead: int = AHEAD
     ) -> Iterator[_Found]:
         def one(streams: Streams, numbered: tuple[int, Given]) -> _Found:
             number, source = numbered
@@ -247,7 +247,7 @@ class Predictor:
                 raise CalcoError(*(replace(p, where=place) for p, place in located)) from None
             return finish(streams.prob(image))
 
-        return abreast(self, enumerate(sources), one)
+        return abreast(self, enumerate(sources), one, ahead=ahead)
 
     def _prob(self, pixels: Image) -> FloatMap:
         """Return probabilities at the image's size, by way of the card's size if it has one."""
@@ -382,7 +382,7 @@ def _of_all(
             return error
         return work(streams, read)
 
-    found = list(abreast(predictor, zip(index, groups, strict=True), one))
+    found = list(abreast(predictor, zip(index, groups, strict=True), one, ahead=ALL))
     problems = [p for error in found if isinstance(error, CalcoError) for p in error.problems]
     if problems:
         raise CalcoError(*problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,8 @@ from calco.records import ImageSpec, Postprocess
 
 WHOLE_PX = 2048 * 2048
 """Pixels that networks see at a time, at most; the default U-Net needs about 5 GB for them."""
-AHEAD = 2  # images whose turn comes next; a slow one must not let the others run far ahead
+AHEAD = 2  # results that may wait for an earlier one, where each is a map of an image
+ALL = sys.maxsize  # where all results are kept anyway
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -149,6 +151,7 @@ def abreast(
     items: Iterable[_Item],
     work: Callable[[Streams, _Item], _Result],
     at_once: int | None = None,
+    ahead: int = AHEAD,
 ) -> Iterator[_Result]:
     """Yield the result of every item in order, while the next ones are on their way.
 
@@ -161,6 +164,8 @@ def abreast(
         work: Called in any thread with the streams to predict with and an item; what it raises
             ends everything.
         at_once: Images predicted at a time; None is as many as there are cores.
+        ahead: Results that may wait for an earlier one. While a large image is predicted, cores
+            have nothing to do once so many small ones after it are done.
     """
     at_once = at_once or usable_cores()
     waiting: deque[Future[_Result]] = deque()
@@ -171,7 +176,7 @@ def abreast(
         try:
             for item in items:
                 waiting.append(pool.submit(work, streams, item))
-                if len(waiting) > at_once + AHEAD:
+                if len(waiting) - at_once > ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -26,6 +26,7 @@ from calco.inference.quality import estimate_dice
 from calco.inference.streams import Streams, Tracer, abreast
 from calco.records import Prediction
 
+FILES_AHEAD = 64  # done, and not yet told of because an earlier one is large
 ALMOST = 0.99  # share of a large image when all of it is predicted
 
 OnProgress = Callable[[int, int, Prediction], None]
@@ -123,9 +124,8 @@ def _predict_all(
         return _predict_one(streams, image, folder, options)
 
     large = []
-    for image, prediction in zip(
-        images, abreast(predictor, images, one, options.at_once), strict=True
-    ):
+    found = abreast(predictor, images, one, options.at_once, ahead=FILES_AHEAD)
+    for image, prediction in zip(images, found, strict=True):
         if prediction:
             yield prediction
         else:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from calco.inference.device import usable_cores
 from calco.inference.postprocess import clean, to_levels
-from calco.inference.streams import Streams, Tracer, abreast
+from calco.inference.streams import ALL, Streams, Tracer, abreast
 from calco.metrics.summary import score_image
 from calco.training.cache import Decoded, evenly
 from calco.training.team import ALONE, Team
@@ -70,9 +70,12 @@ def validate(
     def score(streams: Streams, sample: Decoded) -> tuple[tuple[float, ...], Levels]:
         return _score(streams, sample, loss_of)
 
-    found = list(abreast(predictor, team.share(samples), score))
+    found = list(abreast(predictor, team.share(samples), score, ahead=ALL))
     rest = abreast(
-        predictor, team.share(others), lambda streams, s: to_levels(streams.prob(s.image))
+        predictor,
+        team.share(others),
+        lambda streams, s: to_levels(streams.prob(s.image)),
+        ahead=ALL,
     )
     levels = team.collected([levels for _, levels in found]) + team.collected(list(rest))
     rows = team.collected([np.array(figures) for figures, _ in found])  # of (5,)
