@@ -295,7 +295,8 @@ def test_tiles_are_told(tmp_path: Path) -> None:
 def test_masks_of_slides_reach_submissions_and_annotations(tmp_path: Path) -> None:
     values = noise(150, 201)
     slide(tmp_path / "in/a.tif", values)
-    zarr.save_array(str(tmp_path / "in/b.zarr"), np.ascontiguousarray(values.T))
+    array = zarr.create_array(str(tmp_path / "in/b.zarr"), shape=(201, 150), dtype="u1")
+    array[:] = values.T
     save(tmp_path / "in/c.png", values[:40, :50])
     out = tmp_path / "out"
     masks = mask_files(predict_files(Large(), [tmp_path / "in"], out), out)
