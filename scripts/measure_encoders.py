@@ -1,23 +1,27 @@
-"""Measure reports/encoders.md: what each encoder reaches in a minute, and what its weights add.
+"""Measure reports/encoders.md: what trained weights add, and what each encoder reaches in a minute.
 
-A minute and some seconds a run, alone on two cores. A run that has its result in
-reports/encoders.json is not repeated, ``--list`` says which are missing, ``--one`` makes the first
-of them alone, ``--write`` only writes the page.
+Five minutes for each of twelve runs with and without trained weights, a minute for the encoders
+beside, alone on two cores. A run that has its result in reports/encoders.json is not repeated,
+``--list`` says which are missing, ``--one`` makes the first of them alone, ``--write`` only writes
+the page.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from calco.files import write_atomic
+from calco.metrics.intervals import mean_interval, sign_flip_p
 from calco.records import Comparison
 from calco.runs import RunDir
 from calco.stages.compare import compare
@@ -29,7 +33,9 @@ RESULTS = ROOT / "reports" / "encoders.json"
 PAGE = ROOT / "reports" / "encoders.md"
 DATA = ("dsb2018", "isbi2012")
 BASE = "efficientnet-lite0"
-BUDGET = "1m"
+PAIR_BUDGET, SURVEY_BUDGET = "5m", "1m"
+SEEDS = range(3)  # of what is trained with and without trained weights
+BOOTSTRAP, DRAWS = 2000, 10_000
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,13 @@ class Trial:
     encoder: str
     pretrained: bool
     seed: int = 0
+    budget: str = SURVEY_BUDGET
 
     @property
     def key(self) -> str:
         """Name of its folder and its result."""
         start = "pretrained" if self.pretrained else "scratch"
-        return f"{self.data}-{self.encoder}-{start}-{BUDGET}-seed{self.seed}"
+        return f"{self.data}-{self.encoder}-{start}-{self.budget}-seed{self.seed}"
 
     @property
     def settings(self) -> tuple[str, ...]:
@@ -54,9 +61,14 @@ class Trial:
         return (*given, *(() if self.pretrained else ("model.pretrained=false",)))
 
 
-TRIALS = tuple(
-    Trial(data, encoder, pretrained, seed)
-    for seed in range(3)
+PAIRS = tuple(
+    Trial(data, BASE, pretrained, seed, PAIR_BUDGET)
+    for seed in SEEDS
+    for data in DATA
+    for pretrained in (True, False)
+)
+SURVEY = tuple(
+    Trial(data, encoder, pretrained)
     for encoder, pretrained in (
         (BASE, True),
         (BASE, False),
@@ -67,6 +79,7 @@ TRIALS = tuple(
     )
     for data in DATA
 )
+TRIALS = PAIRS + SURVEY
 
 
 def main() -> None:
@@ -91,21 +104,15 @@ def run(trial: Trial) -> None:
     shutil.rmtree(folder.path, ignore_errors=True)  # what an interrupted run left
     settings = [word for setting in trial.settings for word in ("--set", setting)]
     data = str(root_of(trial.data))
-    command = ("train", data, "-o", str(folder.path), "--budget", BUDGET, *settings)
+    command = ("train", data, "-o", str(folder.path), "--budget", trial.budget, *settings)
     subprocess.run((sys.executable, "-m", "calco", *command), check=True)
     results = read_results()
     results[trial.key] = measured(folder)
-    for name, other in (
-        ("against_base", Trial(trial.data, BASE, True, trial.seed)),
-        ("against_scratch", Trial(trial.data, trial.encoder, False, trial.seed)),
-    ):
-        if other != trial and RunDir(RUNS / other.key).summary_json.exists():
-            found = compare([RunDir(RUNS / other.key), folder])[0]
-            results[trial.key][name] = difference(found)
-    if trial == Trial(trial.data, BASE, False, trial.seed):  # it comes after the pretrained one
-        trained = Trial(trial.data, BASE, True, trial.seed).key
-        found = compare([folder, RunDir(RUNS / trained)])[0]
-        results[trained]["against_scratch"] = difference(found)
+    base = RunDir(RUNS / Trial(trial.data, BASE, True).key)
+    if trial in SURVEY and base.path != folder.path and base.summary_json.exists():
+        results[trial.key]["against_base"] = difference(compare([base, folder])[0])
+    if trial in PAIRS and (gain := gained(trial.data, results)):
+        results[f"{trial.data}-gain-{PAIR_BUDGET}"] = gain
     write_atomic(RESULTS, json.dumps(results, indent=1, sort_keys=True) + "\n")
 
 
@@ -126,11 +133,48 @@ def measured(folder: RunDir) -> dict[str, Any]:
     }
 
 
+def gained(data: str, results: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what trained weights add to the Dice of test images, seeds averaged image by image.
+
+    Returns:
+        The mean over images with its interval over groups of them, and the mean of each seed; None
+        while a run is missing.
+    """
+    pairs = [t for t in PAIRS if t.data == data]
+    if any(t.key not in results or not (RUNS / t.key).exists() for t in pairs):
+        return None
+    tested = {
+        t: [s for s in RunDir(RUNS / t.key).load_scores() if s.subset == "test"] for t in pairs
+    }
+    gains = []
+    for seed in SEEDS:
+        trained, scratch = (tested[Trial(data, BASE, p, seed, PAIR_BUDGET)] for p in (True, False))
+        before = {s.id: s.dice for s in scratch}
+        gains.append({s.id: s.dice - before[s.id] for s in trained})
+    differences = [fmean(gain[i] for gain in gains) for i in gains[0]]
+    groups = [s.group for s in tested[pairs[0]]]
+    low, high = mean_interval(differences, groups, BOOTSTRAP)
+    return {
+        "difference": round(fmean(differences), 4),
+        "low": rounded(low),
+        "high": rounded(high),
+        "p_value": round(sign_flip_p(differences, groups, DRAWS), 4),
+        "seeds": [round(fmean(gain.values()), 4) for gain in gains],
+        "n_images": len(differences),
+        "n_groups": len(set(groups)),
+    }
+
+
 def difference(found: Comparison) -> dict[str, Any]:
     """Return a paired difference of test Dice with its interval."""
     low, high = found.ci95
     values = {"difference": found.difference, "low": low, "high": high}
-    return {key: round(value, 4) for key, value in values.items()}
+    return {key: rounded(value) for key, value in values.items()}
+
+
+def rounded(value: float) -> float | None:
+    """Return a figure for the results; None for an end of an interval that is not known."""
+    return round(value, 4) if math.isfinite(value) else None
 
 
 def read_results() -> dict[str, Any]:
@@ -142,65 +186,61 @@ def read_results() -> dict[str, Any]:
 
 
 def page(results: dict[str, Any]) -> str:
-    """Return the page: a table per data set."""
+    """Return the page: a section per data set."""
     missing = [trial.key for trial in TRIALS if trial.key not in results]
     parts = [INTRODUCTION, *(section(data, results) for data in DATA)]
     if missing:
-        parts.append(
-            f"## Not run yet\n\n{len(missing)} of {len(TRIALS)} runs: {summary_of(missing)}.\n"
-        )
+        named = ", ".join(missing)
+        parts.append(f"## Not run yet\n\n{len(missing)} of {len(TRIALS)} runs: {named}.\n")
     return "\n".join(parts)
 
 
-def summary_of(missing: Sequence[str]) -> str:
-    """Say which runs are missing, those of whole seeds together."""
-    seeds = sorted({key.rpartition("-")[2] for key in missing})
-    whole = [
-        s
-        for s in seeds
-        if sum(t.key.endswith(s) for t in TRIALS) == sum(k.endswith(s) for k in missing)
-    ]
-    others = [key for key in missing if key.rpartition("-")[2] not in whole]
-    return ", ".join([*(f"all of {seed}" for seed in whole), *others])
-
-
 def section(data: str, results: dict[str, Any]) -> str:
-    """Return the table of a data set."""
-    head = ("encoder", "weights", "seed", "crops", "steps a minute", "model", "validation Dice")
-    rows: list[Sequence[str]] = [
-        (*head, "test Dice", f"against {BASE}", "what trained weights add")
-    ]
+    """Return what was found on a data set."""
+    gain = results.get(f"{data}-gain-{PAIR_BUDGET}")
+    said = [f"## {data}\n"]
+    if gain:
+        seeds = ", ".join(f"{100 * seed:+.1f}" for seed in gain["seeds"])
+        said.append(
+            f"In {PAIR_BUDGET} trained weights add {points(gain)} points of Dice to `{BASE}` on "
+            f"{gain['n_images']} test images (seeds: {seeds}; p = {gain['p_value']:.4f}).\n"
+        )
+    head = ("budget", "encoder", "weights", "seed", "crops", "steps a minute", "model")
+    rows: list[Sequence[str]] = [(*head, "validation Dice", "test Dice", f"against {BASE}")]
     for trial in TRIALS:
         found = results.get(trial.key)
         if trial.data != data or found is None:
             continue
         weights = "trained" if trial.pretrained else "random"
-        start = (f"`{trial.encoder}`", weights, str(trial.seed), f"{found['crop_px']} px")
-        size = (str(found["steps_per_minute"]), f"{found['model_mb']:.0f} MB")
+        start = (trial.budget, f"`{trial.encoder}`", weights, str(trial.seed))
+        size = (f"{found['crop_px']} px", str(found["steps_per_minute"]), f"{found['model_mb']} MB")
         dices = (f"{found['validation_dice']:.4f}", f"{found['test_dice']:.4f}")
-        compared = (points(found.get(name)) for name in ("against_base", "against_scratch"))
-        rows.append((*start, *size, *dices, *compared))
+        rows.append((*start, *size, *dices, points(found.get("against_base"))))
     lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     table = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
-    return f"## {data}\n\n{table}"
+    return "\n".join([*said, table])
 
 
-def points(found: dict[str, float] | None) -> str:
+def points(found: dict[str, Any] | None) -> str:
     """Write a difference in Dice points with its interval; empty where there is none."""
     if found is None:
         return ""
+    if found["low"] is None:
+        return f"{100 * found['difference']:+.1f} (one group: no interval)"
     return "{difference:+.1f} [{low:+.1f}, {high:+.1f}]".format(
-        **{key: 100 * value for key, value in found.items()}
+        **{key: 100 * found[key] for key in ("difference", "low", "high")}
     )
 
 
-INTRODUCTION = f"""# What an encoder gains in a minute
+INTRODUCTION = f"""# What encoders and trained weights gain
 
-Written by `scripts/measure_encoders.py` from `reports/encoders.json`: whole runs of one minute
-(`--budget {BUDGET}`, audit to report) alone on two processor cores, with the light decoder, tuned
-on validation, test read once. Differences are of the test images' Dice, in points (hundredths),
-paired image by image with a 95 % interval over groups: it knows the luck of the images, and nothing
-of the luck of another seed. How to choose: [docs](../docs/how-to/encoders.md).
+Written by `scripts/measure_encoders.py` from `reports/encoders.json`: whole runs (`--budget`, audit
+to report) alone on two processor cores, with the light decoder, tuned on validation, test read
+once. Differences are of the test images' Dice, in points (hundredths), paired image by image with a
+95 % interval over groups of images: it knows the luck of the images, and nothing of the luck of
+another seed. `{BASE}` with and without trained weights has {len(SEEDS)} seeds, averaged before; the
+others have one, and are told apart by more than a point at best. How to choose:
+[docs](../docs/how-to/encoders.md).
 """
 
 

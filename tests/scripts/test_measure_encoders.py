@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from calco.config import load_config
 from calco.nets.asked import require_network
 from calco.records import Comparison
-from measure_encoders import PAGE, TRIALS, Trial, difference, page, points, read_results, summary_of
+from measure_encoders import (
+    DATA,
+    PAGE,
+    PAIR_BUDGET,
+    PAIRS,
+    TRIALS,
+    Trial,
+    difference,
+    page,
+    points,
+    read_results,
+)
 
 FOUND = {
     "validation_dice": 0.91,
@@ -35,21 +48,25 @@ def test_every_run_is_one_that_calco_takes(trial: Trial) -> None:
 
 def test_a_run_becomes_a_row_and_the_others_are_named_as_missing() -> None:
     trial = TRIALS[0]
-    gain = {"difference": 0.0123, "low": -0.001, "high": 0.03}
-    text = page({trial.key: {**FOUND, "against_scratch": gain}})
-    assert "| `efficientnet-lite0` | trained | 0 | 64 px | 75 | 17 MB | 0.9100 | 0.9000 |" in text
-    assert "+1.2 [-0.1, +3.0]" in text
+    base = {"difference": 0.0123, "low": -0.001, "high": 0.03}
+    text = page({trial.key: {**FOUND, "against_base": base}})
+    row = "| 5m | `efficientnet-lite0` | trained | 0 | 64 px | 75 | 16.7 MB | 0.9100 | 0.9000 |"
+    assert f"{row} +1.2 [-0.1, +3.0] |" in text
     assert f"{len(TRIALS) - 1} of {len(TRIALS)} runs" in text
     assert trial.key not in text
 
 
-def test_what_is_missing_is_told_by_whole_seeds() -> None:
-    of_one = [t.key for t in TRIALS if t.seed == 1]
-    assert summary_of([*of_one, TRIALS[0].key]) == f"all of seed1, {TRIALS[0].key}"
-    assert summary_of(of_one[1:]).startswith(of_one[1])
+@pytest.mark.parametrize("data", DATA)
+def test_trained_weights_are_compared_over_seeds(data: str) -> None:
+    found = {"difference": 0.02, "low": 0.01, "high": 0.03, "p_value": 0.0421}
+    text = page({f"{data}-gain-{PAIR_BUDGET}": {**found, "seeds": [0.01, 0.03], "n_images": 12}})
+    assert "on 12 test images (seeds: +1.0, +3.0; p = 0.0421)" in text
+    assert len([t for t in PAIRS if t.data == data]) == 6
 
 
 def test_a_difference_is_in_points() -> None:
     found = Comparison("a", "b", 10, 10, 0.01234, (-0.00111, 0.03), 0.2)
     assert points(difference(found)) == "+1.2 [-0.1, +3.0]"
     assert points(None) == ""
+    alone = Comparison("a", "b", 1, 1, 0.01234, (math.nan, math.nan), 0.2)
+    assert points(difference(alone)) == "+1.2 (one group: no interval)"
