@@ -12,6 +12,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from calco.config import Precision
 from calco.errors import CalcoError, Problem
 from calco.inference.device import choose_device
+from calco.training.memory import keep_freed_memory
 from calco.training.team import ALONE, Team
 
 # it announces half precision, which is also tried where it is not used
@@ -40,6 +41,8 @@ def make_fabric(device: str, precision: Precision, team: Team = ALONE) -> Fabric
         raise CalcoError(
             Problem("DEVICE", "fp16 needs a GPU", "fit.precision", "fp16", do="set fp32 or bf16")
         )
+    if not on_cuda:
+        keep_freed_memory()
     accelerator, name = "cuda" if on_cuda else "cpu", FABRIC_NAMES[precision]
     if team.size == 1:
         return Fabric(accelerator=accelerator, devices=1, precision=name)
