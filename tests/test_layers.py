@@ -22,6 +22,7 @@ ROOT = PACKAGE.parents[1]
 LAYER = {
     "errors": 0,
     "wording": 0,
+    "archives": 0.5,
     "files": 1,
     "replay": 1,
     "strict_yaml": 1,
@@ -63,6 +64,7 @@ SERVING = ("predict", "submission", "annotations", "suggest", "export", "cluster
 TORCH_FREE = (
     "errors",
     "wording",
+    "archives",
     "replay",
     "strict_yaml",
     "plan_yaml",

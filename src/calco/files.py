@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from calco.archives import open_binary
 from calco.errors import CalcoError, Problem
 
 # texts that spreadsheets run as formulas, also by the wide signs of East Asian keyboards
@@ -90,7 +91,7 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file as 64 hex digits."""
     digest = hashlib.sha256()
     # on the files of data sets, this is twice as fast as hashlib.file_digest
-    with path.open("rb", buffering=0) as file:
+    with open_binary(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -21,10 +21,10 @@ from calco.records import (
     Split,
 )
 from calco.stages.fingerprint import MOST_MEASURED, take_fingerprint
-from calco.training.cache import Decoded
+from calco.training.cache import Held
 
 
-def split_of(samples: Sequence[Decoded], group_size: int = 1, channels: int = 3) -> Split:
+def split_of(samples: Sequence[Held], group_size: int = 1, channels: int = 3) -> Split:
     """Assign all samples to training, in groups of neighbours."""
     known = tuple(Sample(s.id, Path(f"{s.id}.png")) for s in samples)
     index = SampleIndex(Path(), "made up", known, ImageSpec(channels), MaskCode("values", (255,)))
@@ -33,10 +33,10 @@ def split_of(samples: Sequence[Decoded], group_size: int = 1, channels: int = 3)
     return Split(index, tuple(assigned))
 
 
-def sample_of(number: int, mask: NDArray[np.uint8], levels: tuple[int, int] = (50, 200)) -> Decoded:
+def sample_of(number: int, mask: NDArray[np.uint8], levels: tuple[int, int] = (50, 200)) -> Held:
     """Show a mask in two grey levels: background, foreground."""
     image = np.where(mask[..., None] > 0, levels[1], levels[0]).repeat(3, axis=2)
-    return Decoded(f"s{number:04d}", image.astype(np.uint8), mask)
+    return Held(f"s{number:04d}", image.astype(np.uint8), mask)
 
 
 def rectangle(height: int, width: int, size: tuple[int, int] = (64, 64)) -> NDArray[np.uint8]:
@@ -45,7 +45,7 @@ def rectangle(height: int, width: int, size: tuple[int, int] = (64, 64)) -> NDAr
     return mask
 
 
-def varied(count: int = 24) -> list[Decoded]:
+def varied(count: int = 24) -> list[Held]:
     """Draw rectangles on noise; every third mask is empty."""
     samples = []
     for number in range(count):
@@ -54,7 +54,7 @@ def varied(count: int = 24) -> list[Decoded]:
         mask = rectangle(height, width, (64, 50 + number))
         mask *= number % 3 > 0
         noise = rng.integers(0, 90, (*mask.shape, 3))
-        samples.append(Decoded(f"s{number:04d}", (noise + 90 * mask[..., None]).astype("u1"), mask))
+        samples.append(Held(f"s{number:04d}", (noise + 90 * mask[..., None]).astype("u1"), mask))
     return samples
 
 
@@ -135,7 +135,7 @@ def test_every_figure_can_change() -> None:
     for sample in samples[:-2]:
         mask = sample.mask[::3, ::3].copy()
         mask[-1, -1] = 1
-        others.append(Decoded(sample.id, np.repeat(sample.image[::3, ::3, :1] // 2, 5, 2), mask))
+        others.append(Held(sample.id, np.repeat(sample.image[::3, ::3, :1] // 2, 5, 2), mask))
     second = take_fingerprint(others, split_of(others, channels=5))
     changed = {
         f.name for f in fields(Fingerprint) if getattr(first, f.name) != getattr(second, f.name)
@@ -211,6 +211,6 @@ def test_mapped_pixels_are_measured_as_those_in_memory(tmp_path: Path) -> None:
             path = tmp_path / f"{number}{name}"
             path.write_bytes(array.tobytes())
             planes.append(np.memmap(path, np.uint8, "r", shape=array.shape))
-        mapped.append(Decoded(sample.id, *planes))
+        mapped.append(Held(sample.id, *planes))
     split = split_of(samples)
     assert take_fingerprint(mapped, split) == take_fingerprint(samples, split)

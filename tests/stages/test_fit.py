@@ -25,7 +25,7 @@ from calco.stages.loaders import build_loaders
 from calco.stages.samples import index_samples
 from calco.stages.split import split_samples
 from calco.training.budget import Clock
-from calco.training.cache import Decoded
+from calco.training.cache import Held
 from calco.training.dataset import Loaders
 from calco.training.progress import Watch
 
@@ -266,7 +266,7 @@ def test_a_validation_part_of_another_kind_is_named(
     heard: list[Problem] = []
     loaders, plan = prepared
     bright = tuple(
-        Decoded(f"{i}", s.image // 4 + 190, s.mask) for i, s in enumerate(loaders.validation * 4)
+        Held(f"{i}", s.image // 4 + 190, s.mask) for i, s in enumerate(loaders.validation * 4)
     )
     mixed = (replace(loaders, validation=bright), replace(plan, epochs=1))
     run_fit(mixed, tiny_config, tmp_path, Watch(on_advice=heard.append))

@@ -24,11 +24,10 @@ from calco.stages.plan import (
     make_plan,
     measure_machine,
 )
-from calco.training.cache import Decoded
+from calco.training.cache import Held
 
 SAMPLES = tuple(
-    Decoded(f"s{n}", np.full((40, 40, 3), n, np.uint8), np.eye(40, dtype=np.uint8))
-    for n in range(3)
+    Held(f"s{n}", np.full((40, 40, 3), n, np.uint8), np.eye(40, dtype=np.uint8)) for n in range(3)
 )
 
 

@@ -23,7 +23,7 @@ from calco.runs import RunDir
 from calco.stages.fit import Trainer
 from calco.training import device
 from calco.training.budget import Clock
-from calco.training.cache import Decoded
+from calco.training.cache import Held
 from calco.training.dataset import Loaders, TrainLoader
 from calco.training.losses import make_loss
 from calco.training.signals import StopRequest
@@ -36,7 +36,7 @@ PLAN = Plan(
 )
 
 
-def samples(count: int) -> list[Decoded]:
+def samples(count: int) -> list[Held]:
     """Return noise of growing size, with masks from empty to full, so that losses differ much."""
     rng = np.random.default_rng(0)
     found = []
@@ -44,7 +44,7 @@ def samples(count: int) -> list[Decoded]:
         side_px = 32 + 4 * i
         image = rng.integers(0, 256, (side_px, side_px, 3), dtype=np.uint8)
         mask = (rng.random((side_px, side_px)) < i / (count - 1)).astype(np.uint8)
-        found.append(Decoded(f"s{i}", image, mask))
+        found.append(Held(f"s{i}", image, mask))
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from calco.errors import CalcoError
 from calco.records import NetworkPlan, Plan
-from calco.training.cache import Decoded
+from calco.training.cache import Held
 from calco.training.dataset import (
     FOCUS_POINTS,
     MIN_STEPS_PER_EPOCH,
@@ -30,10 +30,10 @@ PLAN = Plan(
 )
 
 
-def samples(count: int, side_px: int = 48) -> list[Decoded]:
+def samples(count: int, side_px: int = 48) -> list[Held]:
     rng = np.random.default_rng(0)
     return [
-        Decoded(
+        Held(
             f"s{i}",
             rng.integers(0, 256, (side_px, side_px, 3), dtype=np.uint8),
             (rng.random((side_px, side_px)) < 0.2).astype(np.uint8),
@@ -99,15 +99,15 @@ def test_no_batch_is_tiny_and_none_is_dropped() -> None:
 
 def test_focus_points_are_foreground() -> None:
     crops = Crops(samples(2, side_px=200), PLAN, seed=0)
-    for points, (_, mask) in zip(crops.focus_points, crops.pairs, strict=True):
+    for points, sample in zip(crops.focus_points, crops.samples, strict=True):
         assert points.shape == (FOCUS_POINTS, 2)
-        assert mask[points[:, 0], points[:, 1]].all()
+        assert sample.mask[points[:, 0], points[:, 1]].all()
 
 
 def test_rare_foreground_is_seen_more_often_than_by_chance() -> None:
     mask = np.zeros((512, 512), np.uint8)
     mask[100:108, 300:308] = 1
-    sample = Decoded("rare", np.zeros((512, 512, 3), np.uint8), mask)
+    sample = Held("rare", np.zeros((512, 512, 3), np.uint8), mask)
     crops = Crops([sample], PLAN, seed=0)
     hits = sum(bool(crops[1, i][1].any()) for i in range(300)) / 300
     assert 0.28 < hits < 0.45  # a third by focus; by chance about 0.006

@@ -8,7 +8,7 @@ import pytest
 
 from calco.config import LossConfig, LossName, Precision
 from calco.records import NetworkPlan, Plan
-from calco.training.cache import Decoded
+from calco.training.cache import Held
 from calco.training.diagnose import (
     by_parts,
     collapsed,
@@ -103,14 +103,14 @@ def test_a_loss_that_stays_where_it_was(loss: float, step: int, remedy: str | No
 # --- parts
 
 
-def images(n: int, seed: int, level: float = 90.0, share: float = 0.2) -> list[Decoded]:
+def images(n: int, seed: int, level: float = 90.0, share: float = 0.2) -> list[Held]:
     rng = np.random.default_rng(seed)
     decoded = []
     for i in range(n):
         brightness = level + rng.normal(0, 25)
         image = rng.normal(brightness, 20, (40, 40, 1)).clip(0, 255).astype(np.uint8)
         mask = (rng.random((40, 40)) < share * rng.uniform(0.5, 1.5)).astype(np.uint8)
-        decoded.append(Decoded(f"{seed} {i}", image, mask))
+        decoded.append(Held(f"{seed} {i}", image, mask))
     return decoded
 
 
@@ -126,7 +126,7 @@ def test_parts_of_one_kind_are_alike() -> None:
         (images(15, 1, share=0.7), "foreground share"),
     ],
 )
-def test_a_validation_part_of_another_kind_is_named(other: Sequence[Decoded], named: str) -> None:
+def test_a_validation_part_of_another_kind_is_named(other: Sequence[Held], named: str) -> None:
     problem = unlike(images(60, 2), other)
     assert problem is not None
     assert problem.code == "VALIDATION_UNLIKE"

@@ -20,7 +20,7 @@ from calco.nets.build import Segmenter
 from calco.nets.checkpoint import ModelCard
 from calco.records import ImageSpec, NetworkPlan, Postprocess
 from calco.training import validate as module
-from calco.training.cache import Decoded
+from calco.training.cache import Decoded, Held
 from calco.training.losses import make_loss
 from calco.training.validate import (
     MIN_IMAGES,
@@ -49,7 +49,7 @@ def sample(name: str, bright: int, true: int, side_px: int) -> Decoded:
     image[:bright] = 255
     mask = np.zeros((side_px, side_px), np.uint8)
     mask[:true] = 1
-    return Decoded(name, image, mask)
+    return Held(name, image, mask)
 
 
 def test_every_image_counts_once_whatever_its_size() -> None:

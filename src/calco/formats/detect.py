@@ -96,7 +96,7 @@ def _choice(layout: Layout) -> str:
 
 
 def _nothing(listing: Listing) -> CalcoError:
-    archives = sum(f.others.get(s, 0) for f in listing.folders for s in (".zip", ".tar", ".gz"))
+    archives = sum(f.others.get(s, 0) for f in listing.folders for s in (".zip", ".gz", ".tgz"))
     return CalcoError(
         *listing.problems,
         Problem(

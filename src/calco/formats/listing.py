@@ -1,12 +1,13 @@
-"""What lies in a data folder: one walk, links checked, litter counted."""
+"""What lies in a data folder: one walk, links checked, litter counted, archives looked into."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
+from calco.archives import is_archive, members
 from calco.errors import CalcoError, Problem
 from calco.formats.roles import is_split_list
 from calco.images.io import IMAGE_SUFFIXES, is_junk
@@ -23,7 +24,8 @@ class Folder:
     """One folder and the files directly in it.
 
     Attributes:
-        parts: Names of the folders from the root down; empty for the root.
+        parts: Names of the folders from the root down; empty for the root. Those in an archive
+            count as if they lay beside it, so that all shards together are one data set.
         files: Files named as images, sorted.
         others: How many other files, by suffix.
         n_folders: Folders directly in it.
@@ -81,14 +83,17 @@ class Listing:
 
 
 def list_data(root: Path, follow_links: bool = False) -> Listing:
-    """Walk a data folder.
+    """Walk a data folder, or an archive.
 
     Raises:
-        CalcoError: When the root is missing or no folder.
+        CalcoError: When the root is missing or neither.
     """
     _require_folder(root)
     walk = _Walk(root, root.resolve(), follow_links)
-    folders = tuple(walk.folder(root, (), (root.resolve(),)))
+    if is_archive(root):
+        folders = tuple(walk.in_archives([root], Folder((), ())))
+    else:
+        folders = tuple(walk.folder(root, (), (root.resolve(),)))
     problems = list(walk.problems)
     if walk.n_junk:
         what = f"hidden or system files and folders ignored: {walk.n_junk}"
@@ -112,6 +117,7 @@ class _Walk:
     ) -> Iterator[Folder]:
         """Yield a folder and those below; ``trail`` holds the real paths above, against loops."""
         files: list[Path] = []
+        archives: list[Path] = []
         arrays: list[Path] = []
         others: Counter[str] = Counter()
         below: list[tuple[Path, Path]] = []
@@ -119,12 +125,12 @@ class _Walk:
             child = path / name
             if self._is_junk(child):
                 self.n_junk += 1
-            elif (real := self._real(child)) is None:
+            elif (real := self._real(child)) is None or self._is_special(child, real):
                 continue
             elif real.is_dir():
                 below.append((child, real))
-            elif self._is_special(child, real):
-                continue
+            elif is_archive(child):
+                archives.append(child)
             elif (suffix := child.suffix.lower()) in IMAGE_SUFFIXES:
                 files.append(child)
             else:
@@ -135,10 +141,42 @@ class _Walk:
                     self.tables.append(child)
                 if is_split_list(child):
                     self.lists.append(child)
-        yield Folder(parts, tuple(files), others, len(below), tuple(arrays))
+        here = Folder(parts, tuple(files), others, len(below), tuple(arrays))
+        yield from self.in_archives(archives, here)
         for child, real in below:
             if self._may_enter(child, real, trail):
                 yield from self.folder(child, (*parts, child.name), (*trail, real))
+
+    def in_archives(self, archives: Sequence[Path], beside: Folder) -> Iterator[Folder]:
+        """Yield the folder that archives lie in with their files, and the folders in them."""
+        files: defaultdict[tuple[str, ...], list[Path]] = defaultdict(list)
+        others: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+        for archive in archives:
+            for name in self._members(archive):
+                member = archive / name
+                parts, suffix = (*beside.parts, *name.parts[:-1]), name.suffix.lower()
+                if any(self._is_junk(Path(part)) for part in name.parts):
+                    self.n_junk += 1
+                elif suffix in IMAGE_SUFFIXES:
+                    files[parts].append(member)
+                else:
+                    others[parts][suffix or "without extension"] += 1
+        first, *inner = sorted({beside.parts, *files, *others})
+        yield replace(
+            beside,
+            files=tuple(sorted((*beside.files, *files[first]))),
+            others=Counter(beside.others) + others[first],
+            n_folders=beside.n_folders + len(inner),
+        )
+        for parts in inner:
+            yield Folder(parts, tuple(sorted(files[parts])), others[parts])
+
+    def _members(self, archive: Path) -> list[PurePosixPath]:
+        try:
+            return [PurePosixPath(name) for name in members(archive)]
+        except CalcoError as error:
+            self.problems += (replace(p, where=place(archive, self.root)) for p in error.problems)
+            return []
 
     def _names(self, path: Path) -> list[str]:
         try:
@@ -165,7 +203,7 @@ class _Walk:
         return real
 
     def _is_special(self, path: Path, real: Path) -> bool:
-        if real.is_file():
+        if real.is_file() or real.is_dir():
             return False
         self._fault("NOT_A_FILE", "is neither a file nor a folder", path, "remove it")
         return True
@@ -187,10 +225,10 @@ class _Walk:
 
 
 def _require_folder(root: Path) -> None:
-    if root.is_dir():
+    if root.is_dir() or is_archive(root):
         return
     if root.exists():
-        what, do = "data must be a folder", "unpack it, or give the folder that holds it"
+        what, do = "data must be a folder or a .tar", "unpack it, or give the folder that holds it"
         raise CalcoError(Problem("DATA_MISSING", what, str(root), got="a file", do=do))
     raise CalcoError(
         Problem("DATA_MISSING", "there is no such folder", str(root), do="check the path")

@@ -23,6 +23,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from calco.archives import for_decoder, open_binary
 from calco.images.files import (
     Format,
     check_megapixels,
@@ -83,19 +84,20 @@ def stored_size(path: Path) -> tuple[int, int, str]:
 
 def _open(path: Path, kind: Format) -> ImageFile.ImageFile:
     """Read a header; by the reader's class, past Pillow's own size limit and format guessing."""
+    source = for_decoder(path)
     match kind:
         case "PNG":
-            return PngImageFile(path)
+            return PngImageFile(source)
         case "JPEG":
-            return JpegImageFile(path)  # further pictures of a phone's MPO are previews
+            return JpegImageFile(source)  # further pictures of a phone's MPO are previews
         case "TIFF":
-            return TiffImageFile(path)
+            return TiffImageFile(source)
         case "BMP":
-            return BmpImageFile(path)
+            return BmpImageFile(source)
         case "WEBP":
-            return WebPImageFile(path)
+            return WebPImageFile(source)
         case "GIF":
-            return GifImageFile(path)
+            return GifImageFile(source)
         case _:
             assert_never(kind)
 
@@ -109,7 +111,8 @@ def _read_pillow(path: Path, kind: Format, max_megapixels: float, frame: int | N
         mode = _png_mode(path, image.mode) if kind == "PNG" else image.mode
         if mode.endswith(";16") and mode != "I;16":
             # Pillow cuts these to 8 bits
-            values = imagecodecs.png_decode(path.read_bytes())
+            with open_binary(path) as file:
+                values = imagecodecs.png_decode(file.read())
             has_alpha = values.ndim == 3 and values.shape[2] in (2, 4)
             stored = Stored(values, mode, None, has_alpha, profile=image.info.get("icc_profile"))
             return upright(stored, _orientation(image))
@@ -169,7 +172,7 @@ def _png_mode(path: Path, pillow_mode: str) -> str:
 
 def _png_has_late_exif(path: Path) -> bool:
     """Walk the chunk headers of a PNG; EXIF may stand behind the pixels."""
-    with path.open("rb") as file:
+    with open_binary(path) as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
             length, name = struct.unpack(">I4s", head)

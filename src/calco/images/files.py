@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from calco.archives import archive_of, open_binary
 from calco.errors import CalcoError, Problem
 
 Format = Literal["PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF"]
@@ -100,6 +101,9 @@ def first_bytes(path: Path, count: int = 64) -> bytes:
         CalcoError: NOT_A_FILE, IO_MISSING or IO_PERMISSION.
     """
     try:
+        if archive_of(path):
+            with open_binary(path) as file:
+                return file.read(count)
         # a pipe or device would block or never end, so only regular files are opened
         if not path.exists():
             what = "link points to nothing" if path.is_symlink() else "file does not exist"

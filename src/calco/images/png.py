@@ -12,6 +12,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 
+from calco.archives import open_binary
 from calco.images.files import check_megapixels, refuse_frames
 from calco.images.stored import Stored
 
@@ -34,10 +35,9 @@ def read_plain_png(path: Path, max_megapixels: float, frame: int | None = None) 
     Raises:
         CalcoError: IMG_SIZE or IMG_FRAMES.
     """
-    if path.stat().st_size > MAX_FILE_BYTES:
-        return None
-    data = path.read_bytes()
-    if len(data) < 29 or not _is_plain(data):
+    with open_binary(path) as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if not 29 <= len(data) <= MAX_FILE_BYTES or not _is_plain(data):
         return None
     width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     if depth != 8 or colour not in _MODES or interlaced:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from calco.archives import for_decoder
 from calco.images.files import check_megapixels, refuse_frames
 from calco.images.stored import FIRST_SIDEWAYS, TURNS, Stored, Values, native, upright
 
@@ -48,7 +49,7 @@ def tiff_size(path: Path) -> tuple[int, int, str] | None:
 def open_tiff(path: Path) -> Any:  # noqa: ANN401 - tifffile is untyped
     """Open a TIFF, and no other file that it names."""
     # the metadata of a file must not make us read other files
-    return tifffile.TiffFile(path, _multifile=False)
+    return tifffile.TiffFile(for_decoder(path), _multifile=False)
 
 
 def is_for_pillow(page: Any) -> bool:  # noqa: ANN401

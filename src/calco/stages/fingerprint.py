@@ -34,7 +34,7 @@ def take_fingerprint(
     ordered = sorted(samples, key=lambda sample: sample.id)
     chosen = evenly(ordered, MOST_MEASURED)
     with ThreadPoolExecutor(threads) as pool:  # OpenCV releases the GIL
-        measured = list(pool.map(lambda sample: measure(sample.image, sample.mask), chosen))
+        measured = list(pool.map(lambda sample: measure(*sample.pixels()), chosen))
     filled = [m for m in measured if m.foreground_fraction > 0]
 
     def over(of: Sequence[Measures], figure: Callable[[Measures], float]) -> Quantiles:
@@ -46,8 +46,8 @@ def take_fingerprint(
         n_groups=len({a.group for a in split.assignments if a.id in ids}),
         n_measured=len(measured),
         channels=split.index.spec.channels,
-        height_px=_quantiles([s.image.shape[0] for s in ordered]),
-        width_px=_quantiles([s.image.shape[1] for s in ordered]),
+        height_px=_quantiles([s.size[0] for s in ordered]),
+        width_px=_quantiles([s.size[1] for s in ordered]),
         intensity=_level_quantiles([m.levels for m in measured]),
         contrast=over(filled, lambda m: m.contrast),
         texture_px=over(measured, lambda m: m.texture_px),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from calco.config import Config
 from calco.records import Plan, Split
-from calco.training.cache import Decoded, decode
+from calco.training.cache import MEMORY_SHARE, Decoded, available_bytes, decode, is_sharded
 from calco.training.dataset import Loaders, TrainLoader
 from calco.training.shared_cache import decode_shared
 from calco.training.team import ALONE, Team
@@ -29,6 +29,9 @@ def read_samples(
     """
     index = split.index.only(a.id for a in split.assignments if a.subset != "test")
     if scratch and team.size > 1:
+        if is_sharded(index):  # never copied: each process keeps its part of the memory
+            share = int(MEMORY_SHARE * available_bytes() / team.local_size)
+            return decode(index, scratch, share)
         return decode_shared(index, scratch, "shared")
     return decode(index, scratch)
 

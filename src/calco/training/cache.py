@@ -1,6 +1,7 @@
 """Decoded samples: in memory while they fit, beyond that mapped from a scratch file.
 
-Either way training sees uint8 arrays of the same pixels, and therefore makes the same steps.
+Those of archives are not copied to disk: what memory does not hold is read anew each time. In any
+case training sees uint8 arrays of the same pixels, and therefore makes the same steps.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from calco.archives import archive_of
 from calco.errors import CalcoError, Problem
 from calco.formats.truth import read_sample
+from calco.images.io import header_size, read_image
 from calco.records import Sample, SampleIndex
 
 SCRATCH_FILE = "decoded.bin"  # below the scratch folder: images and masks, one after the other
@@ -31,13 +35,83 @@ _GROUPS = {  # per version of control groups: folder, limit, use, and the line o
 }
 
 
+class Decoded(Protocol):
+    """One sample as training sees it."""
+
+    @property
+    def id(self) -> str:
+        """Of the sample."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width); known without decoding."""
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """(H, W, C) uint8."""
+
+    @property
+    def mask(self) -> NDArray[np.uint8]:
+        """(H, W) uint8 in {0, 1}."""
+
+    def pixels(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return image and mask at once."""
+
+
 @dataclass(frozen=True)
-class Decoded:
-    """One sample: image (H, W, C) uint8, mask (H, W) uint8 in {0, 1}; in memory or mapped."""
+class Held:
+    """A sample whose pixels are in memory or mapped; see ``Decoded``."""
 
     id: str
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.mask.shape[0], self.mask.shape[1]
+
+    def pixels(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return image and mask."""
+        return self.image, self.mask
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A sample that is read from its archive whenever its pixels are asked for; see ``Decoded``.
+
+    Attributes:
+        sample: Labelled.
+        index: How it is read.
+    """
+
+    sample: Sample
+    index: SampleIndex
+
+    @property
+    def id(self) -> str:
+        """Of the sample."""
+        return self.sample.id
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(height, width), from the image's header."""
+        return header_size(self.sample.image)
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """Read the image."""
+        return read_image(self.sample.image, self.index.spec)
+
+    @property
+    def mask(self) -> NDArray[np.uint8]:
+        """Read the mask."""
+        return self.pixels()[1]
+
+    def pixels(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Read image and mask."""
+        image, mask = read_sample(self.sample, self.index)
+        return image, mask.astype(np.uint8)
 
 
 def decode(
@@ -51,6 +125,10 @@ def decode(
             empty; None keeps all in memory. What an earlier, killed process left there is removed.
         limit_bytes: Pixels kept in memory; None takes half of what is available.
 
+    Returns:
+        Those that memory does not hold are mapped from the scratch file or, when the images lie in
+        archives, read anew each time; they were all read by the audit.
+
     Raises:
         CalcoError: Lists every file that changed or vanished since the audit; SCRATCH_WRITE when
             the scratch folder cannot be written or its disk is full.
@@ -60,15 +138,24 @@ def decode(
         if limit_bytes is None:
             limit_bytes = int(MEMORY_SHARE * available_bytes())
     faults: list[Problem] = []
+    streams = scratch is not None and is_sharded(index)
     with _Store(scratch, limit_bytes or 0) as store:
         for result in _read_in_order(index):
             if isinstance(result, CalcoError):
                 faults += result.problems
+            elif streams and not store.has_room(result):
+                break
             elif not faults:  # else only further faults matter
                 store.add(result)
         if faults:
             raise CalcoError(*faults)
-        return store.samples()
+        held = store.samples()
+    return (*held, *(Streamed(sample, index) for sample in index.samples[len(held) :]))
+
+
+def is_sharded(index: SampleIndex) -> bool:
+    """Whether all images lie in archives: these are not copied to disk."""
+    return all(archive_of(sample.image) for sample in index.samples)
 
 
 def evenly(samples: Sequence[Decoded], most: int) -> list[Decoded]:
@@ -104,13 +191,13 @@ class _SetAside:
     size: tuple[int, ...]  # (H, W, C)
     start: int  # byte in the file
 
-    def read(self, pixels: NDArray[np.uint8]) -> Decoded:
+    def read(self, pixels: NDArray[np.uint8]) -> Held:
         """Return the sample as views of the whole file's bytes."""
         height, width, channels = self.size
         middle = self.start + height * width * channels
         image = pixels[self.start : middle].reshape(self.size)  # (H, W, C)
         mask = pixels[middle : middle + height * width].reshape(height, width)  # (H, W)
-        return Decoded(self.id, image, mask)
+        return Held(self.id, image, mask)
 
 
 class _Store:
@@ -126,7 +213,7 @@ class _Store:
         self.left_bytes = limit_bytes
         self.written_bytes = 0
         self.file: BinaryIO | None = None
-        self.kept: list[Decoded | _SetAside] = []
+        self.kept: list[Held | _SetAside] = []
 
     def __enter__(self) -> _Store:
         return self
@@ -142,14 +229,18 @@ class _Store:
         with suppress(OSError):
             self.scratch.rmdir()  # where nothing else is in it
 
-    def add(self, sample: Decoded) -> None:
+    def has_room(self, sample: Held) -> bool:
+        """Whether memory holds a further sample."""
+        return _n_bytes(sample) <= self.left_bytes
+
+    def add(self, sample: Held) -> None:
         """Keep the next sample.
 
         Raises:
             CalcoError: SCRATCH_WRITE.
         """
-        n_bytes = sample.image.nbytes + sample.mask.nbytes
-        if self.scratch is None or n_bytes <= self.left_bytes:
+        n_bytes = _n_bytes(sample)
+        if self.scratch is None or self.has_room(sample):
             self.left_bytes -= n_bytes
             self.kept.append(sample)
             return
@@ -164,7 +255,7 @@ class _Store:
         self.kept.append(_SetAside(sample.id, sample.image.shape, self.written_bytes))
         self.written_bytes += n_bytes
 
-    def samples(self) -> tuple[Decoded, ...]:
+    def samples(self) -> tuple[Held, ...]:
         """Return all samples in order.
 
         Raises:
@@ -179,7 +270,7 @@ class _Store:
                 pixels = np.asarray(np.memmap(self.file, np.uint8, "r+"))
             except OSError as error:
                 raise self._failure(error) from None
-        return tuple(s if isinstance(s, Decoded) else s.read(pixels) for s in self.kept)
+        return tuple(s if isinstance(s, Held) else s.read(pixels) for s in self.kept)
 
     def _failure(self, error: OSError) -> CalcoError:
         return CalcoError(
@@ -193,10 +284,10 @@ class _Store:
         )
 
 
-def _read_in_order(index: SampleIndex) -> Iterator[Decoded | CalcoError]:
+def _read_in_order(index: SampleIndex) -> Iterator[Held | CalcoError]:
     """Yield samples or what is wrong with them; only a few are in memory at once."""
     readers = min(MAX_READERS, (os.cpu_count() or 1) + 1)
-    waiting: deque[Future[Decoded | CalcoError]] = deque()
+    waiting: deque[Future[Held | CalcoError]] = deque()
     with ThreadPoolExecutor(readers) as pool:  # decoding releases the GIL
         for sample in index.samples:
             waiting.append(pool.submit(_read, sample, index))
@@ -206,12 +297,16 @@ def _read_in_order(index: SampleIndex) -> Iterator[Decoded | CalcoError]:
             yield waiting.popleft().result()
 
 
-def _read(sample: Sample, index: SampleIndex) -> Decoded | CalcoError:
+def _n_bytes(sample: Held) -> int:
+    return sample.image.nbytes + sample.mask.nbytes
+
+
+def _read(sample: Sample, index: SampleIndex) -> Held | CalcoError:
     try:
         image, mask = read_sample(sample, index)
     except CalcoError as error:
         return error
-    return Decoded(sample.id, image, mask.astype(np.uint8))
+    return Held(sample.id, image, mask.astype(np.uint8))
 
 
 def _remove(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from calco.errors import CalcoError, Problem
 from calco.images.augment import augment, generator_for, resized
 from calco.records import ImageSpec, Plan
-from calco.training.cache import Decoded
+from calco.training.cache import Decoded, Held
 from calco.training.steps import Batches, Feed
 from calco.training.team import ALONE, Team
 from calco.wording import counted
@@ -72,22 +73,21 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         self.strength = rule.augment
         self.focus = rule.focus
         self.side_px = rule.resize_px or rule.crop_px
-        self.pairs = [(s.image, s.mask) for s in samples]
-        if rule.resize_px:
-            self.pairs = [resized(image, mask, rule.resize_px) for image, mask in self.pairs]
-        self.focus_points = [
-            _foreground_points(mask, generator_for(seed, 0, i))
-            for i, (_, mask) in enumerate(self.pairs)
-        ]
+        self.samples = [_shrunken(s, rule.resize_px) if rule.resize_px else s for s in samples]
+        with ThreadPoolExecutor() as pool:  # masks that are streamed are decoded for it
+            masks = pool.map(lambda sample: sample.mask, self.samples)
+            self.focus_points = [
+                _foreground_points(mask, generator_for(seed, 0, i)) for i, mask in enumerate(masks)
+            ]
         self.not_empty = [i for i, points in enumerate(self.focus_points) if len(points)]
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor, int]:
         """Return image (C, H, W) uint8, mask (1, H, W) uint8 and the sample's number."""
         epoch, visit = key
-        index = visit % len(self.pairs)
+        index = visit % len(self.samples)
         rng = generator_for(self.seed, epoch, visit)
         focus = None
         if self.not_empty and rng.random() < self.focus:
@@ -95,10 +95,15 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
                 index = self.not_empty[rng.integers(len(self.not_empty))]
             row, col = rng.choice(self.focus_points[index])
             focus = (int(row), int(col))
-        image, mask = self.pairs[index]
+        image, mask = self.samples[index].pixels()
         image, mask = augment(image, mask, self.side_px, self.strength, rng, focus)
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))  # (C, H, W)
         return pixels, torch.from_numpy(mask)[None], index
+
+
+def _shrunken(sample: Decoded, side_px: int) -> Decoded:
+    """Stretch a sample to a square; small as that is, it is held even when it was streamed."""
+    return Held(sample.id, *resized(*sample.pixels(), side_px))
 
 
 def crop_feed(samples: Sequence[Decoded], cut: Cut, seed: int) -> Feed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean, median
 
 from scipy.stats import mannwhitneyu
@@ -11,7 +11,7 @@ from scipy.stats import mannwhitneyu
 from calco.config import LossConfig
 from calco.errors import Problem
 from calco.records import Epoch, Plan
-from calco.training.cache import Decoded
+from calco.training.cache import Decoded, evenly
 from calco.training.progress import Watch
 from calco.training.validate import NOT_VALIDATED, Validation
 
@@ -21,6 +21,8 @@ LEARNT_STEPS = 50  # from here on a network that learns has left its first loss 
 FALLEN = 0.95  # times the first loss is no fall
 UNLIKE = 0.85  # chance that an image of one part exceeds one of the other; 0.5 when alike
 UNLIKE_P = 0.001  # few images differ by chance
+MOST_COMPARED = 500  # images of a part; more tell no more, and may have to be read
+FIGURES = ("brightness", "contrast", "foreground share", "size in pixels")
 
 
 class Adviser:
@@ -95,8 +97,9 @@ def unlike(train: Sequence[Decoded], validation: Sequence[Decoded]) -> Problem |
         validation: Validation part.
     """
     found = []
-    for name, figure in _FIGURES.items():
-        ours, theirs = ([figure(sample) for sample in part] for part in (train, validation))
+    looked_at = (evenly(part, MOST_COMPARED) for part in (train, validation))
+    ours_by_name, theirs_by_name = (zip(*map(_figures, part), strict=True) for part in looked_at)
+    for name, ours, theirs in zip(FIGURES, ours_by_name, theirs_by_name, strict=True):
         rank_sum, p = mannwhitneyu(theirs, ours)
         exceeds = float(rank_sum) / (len(ours) * len(theirs))  # ties count half
         if p < UNLIKE_P and not 1 - UNLIKE < exceeds < UNLIKE:
@@ -113,13 +116,11 @@ def unlike(train: Sequence[Decoded], validation: Sequence[Decoded]) -> Problem |
     )
 
 
-_FIGURES: dict[str, Callable[[Decoded], float]] = {
-    # every 16th pixel tells as much
-    "brightness": lambda sample: float(sample.image[::4, ::4].mean()),
-    "contrast": lambda sample: float(sample.image[::4, ::4].std()),
-    "foreground share": lambda sample: float(sample.mask.mean()),
-    "size in pixels": lambda sample: float(sample.mask.size),
-}
+def _figures(sample: Decoded) -> tuple[float, ...]:
+    """Return what is compared, in the order of ``FIGURES``."""
+    image, mask = sample.pixels()
+    seen = image[::4, ::4]  # every 16th pixel tells as much
+    return float(seen.mean()), float(seen.std()), float(mask.mean()), float(mask.size)
 
 
 def not_learning(first_loss: float, loss: float, step: int, plan: Plan) -> Problem | None:

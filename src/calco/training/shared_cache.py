@@ -12,7 +12,7 @@ from filelock import FileLock
 from calco.errors import CalcoError, Problem
 from calco.files import atomic_file, from_json, to_json, write_atomic
 from calco.records import SampleIndex
-from calco.training.cache import Decoded, decode
+from calco.training.cache import Decoded, Held, decode
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def _write(samples: tuple[Decoded, ...], pixels_file: Path, places_file: Path) -
     write_atomic(places_file, to_json(places))  # last: with it, the cache is whole
 
 
-def _mapped(place: _Place, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Decoded:
+def _mapped(place: _Place, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Held:
     height, width, channels = place.size
     middle = place.start + height * width * channels
     image = pixels[place.start : middle].reshape(place.size)  # (H, W, C)
     mask = pixels[middle : middle + height * width].reshape(height, width)  # (H, W)
-    return Decoded(place.id, image, mask)
+    return Held(place.id, image, mask)

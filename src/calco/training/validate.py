@@ -108,8 +108,8 @@ class Pace:
 
     def probe(self, predictor: Tracer, samples: Sequence[Decoded], n_processes: int = 1) -> None:
         """Time images as large as those that half of the pixels are in, one for each core."""
-        by_size = sorted(samples, key=lambda s: s.mask.size)
-        reached_px = np.cumsum([s.mask.size for s in by_size])
+        by_size = sorted(samples, key=_n_px)
+        reached_px = np.cumsum([_n_px(s) for s in by_size])
         usual = by_size[int(np.searchsorted(reached_px, reached_px[-1] / 2))]
         times_s, n_images = [], usable_cores()
         began, cpu_began = time.perf_counter(), time.process_time()
@@ -119,7 +119,7 @@ class Pace:
             times_s.append(time.perf_counter() - began_one)
         spent_s, computed_s = time.perf_counter() - began, time.process_time() - cpu_began
         self.wanting.append(n_images * spent_s / max(computed_s, 1e-9))
-        self.probes.append(min(times_s) / (n_processes * n_images * usual.mask.size))
+        self.probes.append(min(times_s) / (n_processes * n_images * _n_px(usual)))
 
     def note(self, seconds: float, samples: Sequence[Decoded]) -> None:
         """Take in how long a validation took, which reads, cleans up and scores, too."""
@@ -128,7 +128,11 @@ class Pace:
 
 def area_px(samples: Sequence[Decoded]) -> int:
     """Return the pixels of all images."""
-    return sum(s.mask.size for s in samples)
+    return sum(_n_px(s) for s in samples)
+
+
+def _n_px(sample: Decoded) -> int:
+    return math.prod(sample.size)
 
 
 def affordable(
@@ -148,11 +152,12 @@ def affordable(
 
 
 def _score(streams: Streams, sample: Decoded, loss_of: Loss) -> tuple[tuple[float, ...], Levels]:
-    prob = streams.prob(sample.image)  # (H, W) float32
-    true = sample.mask.astype(bool)
+    image, mask = sample.pixels()
+    prob = streams.prob(image)  # (H, W) float32
+    true = mask.astype(bool)
     pred = clean(prob, streams.tracer.params)
     logit = torch.logit(torch.from_numpy(prob), eps=1e-6)[None, None]  # (1, 1, H, W)
-    truth = torch.from_numpy(sample.mask).float()[None, None]  # (1, 1, H, W)
+    truth = torch.from_numpy(mask).float()[None, None]  # (1, 1, H, W)
     loss = float(loss_of(logit, truth).mean())
     dice = score_image(sample.id, sample.id, "validation", pred, true).dice
     figures = loss, dice, float(pred.mean()), float(true.mean()), float(prob.max())

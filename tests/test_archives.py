@@ -1,0 +1,101 @@
+"""Archives read as folders: the same bytes, nothing unpacked, nothing read that is not in them."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from calco.archives import archive_of, members, open_binary
+from calco.errors import CalcoError
+from calco.files import sha256_of
+
+
+def pack(path: Path, **files: bytes) -> Path:
+    """Write a tar with files of these names; ``__`` stands for a slash, ``_`` for a dot."""
+    with tarfile.open(path, "w") as tar:
+        for name, data in files.items():
+            add(tar, name.replace("__", "/").replace("_", "."), data)
+    return path
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(data)
+    tar.addfile(entry, io.BytesIO(data))
+
+
+def test_members_are_read_where_they_are(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "a.tar", x_png=b"one", sub__y_png=b"three" * 1000)
+    assert set(members(archive)) == {"x.png", "sub/y.png"}
+    assert open_binary(archive / "x.png").read() == b"one"
+    assert open_binary(archive / "sub" / "y.png").read() == b"three" * 1000
+    assert archive_of(archive / "sub" / "y.png") == archive
+    (tmp_path / "x.png").write_bytes(b"one")
+    assert sha256_of(archive / "x.png") == sha256_of(tmp_path / "x.png")
+
+
+def test_paths_of_the_file_system_stay_what_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "unpacked.tar"
+    folder.mkdir()
+    (folder / "x.png").write_bytes(b"plain")
+    assert archive_of(folder / "x.png") is None
+    assert open_binary(folder / "x.png").read() == b"plain"
+
+
+def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "a.tar", x_png=b"one")
+    with pytest.raises(FileNotFoundError, match="no such file in the archive"):
+        open_binary(archive / "y.png")
+
+
+def test_the_last_of_one_name_counts(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        add(tar, "x.png", b"old")
+        add(tar, "./x.png", b"new")
+    assert open_binary(tmp_path / "a.tar/x.png").read() == b"new"
+
+
+def test_links_and_devices_are_no_files(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, kind in (("l.png", tarfile.SYMTYPE), ("h.png", tarfile.LNKTYPE)):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, "/etc/passwd"
+            tar.addfile(entry)
+        device = tarfile.TarInfo("d.png")
+        device.type = tarfile.CHRTYPE
+        tar.addfile(device)
+    assert not members(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("name", ["../x.png", "/etc/x.png", "a/../../x.png"])
+def test_names_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        add(tar, name, b"one")
+    with pytest.raises(CalcoError, match="leads out"):
+        members(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("data", [b"", b"no tar" * 200, b"\x1f\x8b\x08" + bytes(600)])
+def test_what_is_no_archive_is_told(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(CalcoError) as caught:
+        members(tmp_path / "a.tar")
+    assert caught.value.problems[0].code == "ARCHIVE_READ"
+
+
+def test_half_an_archive_is_told(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "a.tar", x_png=b"1" * 5000, y_png=b"2" * 5000)
+    os.truncate(archive, 8000)
+    with pytest.raises(CalcoError, match="archive cannot be read"):
+        members(archive)
+
+
+def test_an_archive_that_changed_is_listed_anew(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "a.tar", x_png=b"one")
+    assert "y.png" not in members(archive)
+    pack(archive, x_png=b"one", y_png=b"a longer one" * 2000)
+    assert "y.png" in members(archive)
