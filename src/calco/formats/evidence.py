@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from calco.archives import archive_of
 from calco.errors import CalcoError, Problem, printable
 from calco.formats.truth import read_sample
 from calco.images.files import IMAGE_SUFFIXES
@@ -108,7 +109,8 @@ class Evidence:
             return None
         try:
             inside = path.resolve().is_relative_to(self._root)
-            return path if inside and (missing_too or path.is_file()) else None
+            there = missing_too or path.is_file() or archive_of(path)
+            return path if inside and there else None
         except (OSError, ValueError, RuntimeError):  # too long for a name, or links in a circle
             return None
 
