@@ -10,8 +10,11 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)  ## draw a data set and run the whole pipeline on it, two minutes
 	$(BIN)/calco demo --budget 2m
 
-test: $(STAMP) check  ## lint, types and the whole test suite
-	$(BIN)/python -m pytest -q
+test: $(STAMP) check  ## lint, types and all tests that take seconds
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(STAMP)  ## the other tests: trainings, several processes, benchmarks on drawn sets
+	$(BIN)/python -m pytest -q -m slow
 
 check: $(STAMP)  ## style and types
 	$(BIN)/ruff format --check .

@@ -205,6 +205,9 @@ class FitConfig(Section):
     """Validations without improvement before stopping; None trains to the end of the budget."""
     min_delta: NonNegative = 0.0005
     """Smallest change of the monitored figure that counts as improvement for patience."""
+    fsdp: bool = False
+    """Divide weights, gradients and the optimiser's state among the processes of ``devices``, for
+    networks that one GPU does not hold."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Loader processes; 0 loads in the training process, right for cached data on few cores."""
     validation_share: Annotated[float, Field(gt=0, le=1)] = 0.06

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from calco.errors import CalcoError
+from calco.images import windowed
 from calco.images.io import read_image
 from calco.inference import choice as module
 from calco.inference.choice import engine_name, open_predictor, px_per_second
@@ -155,6 +157,22 @@ def test_the_engine_asked_for_draws_the_same_masks(run: Path, files: list[Path],
 def test_engines_are_timed_as_they_are_used(run: Path) -> None:
     engine = Predictor.from_run(run).engine
     assert px_per_second(engine, [np.zeros((8, 8, 3), np.uint8)]) > 0
+
+
+def test_of_a_slide_a_corner_is_timed(
+    run: Path, timed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", slide, tile=(64, 64))
+    monkeypatch.setattr(windowed, "WINDOWED_PX", 64 * 64)
+    monkeypatch.setattr(module, "TIMED_PX", 96)
+    monkeypatch.setattr(module, "read_image", None)  # nothing may read it whole
+    seen: list[Images] = []
+    monkeypatch.setattr(
+        module, "px_per_second", lambda engine, images: seen.extend(images) or RATES[engine.name]
+    )
+    assert opened(run, [tmp_path / "a.tif"]) == "openvino cpu"
+    assert all(np.array_equal(image, slide[:96, :96]) for image in seen)
 
 
 def test_a_file_says_its_engine_itself(run: Path, tmp_path: Path) -> None:

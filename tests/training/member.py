@@ -7,17 +7,18 @@ what one process finds.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.distributed import FileStore  # type: ignore[attr-defined]
+from torch.distributed.tensor import DTensor
 
-from calco.config import Config, LossConfig
+from calco.config import Config, FitConfig, LossConfig
 from calco.records import ImageSpec, NetworkPlan, Plan
 from calco.runs import RunDir
 from calco.stages.fit import Trainer
@@ -48,14 +49,15 @@ def samples(count: int) -> list[Held]:
     return found
 
 
-def trainer_of(team: Team, plan: Plan, folder: Path) -> Trainer:
+def trainer_of(team: Team, plan: Plan, folder: Path, *, fsdp: bool = False) -> Trainer:
     """Return a trainer in float64."""
     device.FABRIC_NAMES["fp32"] = "64-true"  # type: ignore[assignment]
     drawn = samples(7)
     loaders = Loaders(
         TrainLoader(drawn, plan, 0, 0, team), tuple(drawn), ImageSpec(channels=3), 1.0
     )
-    return Trainer(loaders, plan, Config(), RunDir(folder), Clock(), StopRequest())
+    config = Config(fit=FitConfig(fsdp=fsdp))
+    return Trainer(loaders, plan, config, RunDir(folder), Clock(), StopRequest())
 
 
 def gradient(team: Team, plan: Plan, folder: Path) -> NDArray[np.float64]:
@@ -64,6 +66,33 @@ def gradient(team: Team, plan: Plan, folder: Path) -> NDArray[np.float64]:
     trainer._train_step(next(iter(trainer.loaders.train.batches(1))))
     grads = [p.grad.flatten() for p in trainer.segmenter.parameters() if p.grad is not None]
     return torch.cat(grads).numpy()  # (N,)
+
+
+def stepped(team: Team, folder: Path, *, fsdp: bool) -> dict[str, NDArray[np.generic]]:
+    """Train three steps, saving and going on after the second."""
+    plan = replace(PLAN, optimizer="adamw", learning_rate=0.01, ema=True, clip_norm=1.0)
+    before = trainer_of(team, plan, folder, fsdp=fsdp)
+    first, second, third, *_ = before.loaders.train.batches(1)
+    for batch in (first, second):
+        before._train_step(batch)
+        before.batches_done += 1
+    before.stop.number = signal.SIGTERM
+    before._save(best=False)
+    team.total(0)  # all wait for the file
+    after = trainer_of(team, plan, folder, fsdp=fsdp)
+    after.resume()
+    after._train_step(third)
+    after.trained.gather()
+    own = sum(_local(p).numel() for p in after.trained.network.parameters())
+    return {
+        "weights": torch.cat([p.flatten() for p in after.segmenter.parameters()]).detach().numpy(),
+        "average": torch.cat([p.flatten() for p in after._kept().parameters()]).numpy(),
+        "own": np.array(own),
+    }
+
+
+def _local(p: torch.Tensor) -> torch.Tensor:
+    return p.to_local() if isinstance(p, DTensor) else p
 
 
 def findings(team: Team, folder: Path) -> dict[str, NDArray[np.generic]]:
@@ -88,6 +117,9 @@ def findings(team: Team, folder: Path) -> dict[str, NDArray[np.generic]]:
     found |= {f"levels{i}": levels for i, levels in enumerate(result.levels)}
     found["led"] = np.array(team.led(3.0 + team.rank, np.nan))
     found["largest"] = np.array(team.largest(team.rank, -np.inf))
+    for fsdp in (False, True):
+        steps = stepped(team, folder / f"steps-{fsdp}", fsdp=fsdp)
+        found |= {f"{name} {fsdp}": values for name, values in steps.items()}
     found["told"] = np.frombuffer(team.told("ä" if team.leads else "other").encode(), np.uint8)
     return found
 
@@ -97,8 +129,7 @@ def main() -> None:
     rank, size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     os.environ |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
     team = join_team(FileStore(str(folder / "store"), size), rank, size)
-    with TemporaryDirectory() as own:
-        np.savez(folder / f"{rank}.npz", **findings(team, Path(own)))  # type: ignore[arg-type]
+    np.savez(folder / f"{rank}.npz", **findings(team, folder / "runs"))  # type: ignore[arg-type]
     leave_team()
 
 

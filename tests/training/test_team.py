@@ -86,6 +86,26 @@ def test_parts_that_were_not_weighted_would_be_seen(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fsdp", [False, True])
+@pytest.mark.parametrize("name", ["weights", "average"])
+def test_steps_of_two_processes_are_those_of_one_across_a_stop(
+    found: list[dict[str, NDArray[np.generic]]], name: str, fsdp: bool
+) -> None:
+    one, two, other = (np.asarray(f[f"{name} {fsdp}"], np.float64) for f in found)
+    assert np.linalg.norm(two - one) / np.linalg.norm(one) < 1e-9
+    assert np.array_equal(two, other)
+    assert np.array_equal(one, found[0][f"{name} False"])  # alone, nothing is divided
+
+
+@pytest.mark.slow
+def test_divided_weights_are_held_in_parts(found: list[dict[str, NDArray[np.generic]]]) -> None:
+    whole, *parts = (int(f["own True"]) for f in found)
+    assert sum(parts) == whole
+    assert max(parts) < 0.6 * whole
+    assert {int(f["own False"]) for f in found} == {whole}
+
+
+@pytest.mark.slow
 def test_two_processes_validate_as_one_does(found: list[dict[str, NDArray[np.generic]]]) -> None:
     one, first, second = found
     assert np.array_equal(one["figures"], first["figures"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +22,15 @@ from calco import __version__
 from calco.errors import CalcoError, Problem
 from calco.files import from_json, sha256_of, to_json, write_atomic
 from calco.images.io import read_image
+from calco.images.tiles import Window
+from calco.images.windowed import opened
 from calco.inference.device import usable_cores
 from calco.inference.engines import Engine, EngineName, Images, OnnxEngine, TorchEngine
 from calco.inference.openvino_engine import OpenVinoEngine
 from calco.inference.parity import compare
 from calco.inference.predictor import Predictor
 from calco.nets.graph import to_onnx
+from calco.records import ImageSpec
 from calco.runs import RunDir
 
 SCHEMA: Literal[1] = 1
@@ -201,10 +205,20 @@ def _samples(predictor: Predictor, images: Sequence[Path]) -> tuple[list[Images]
     found, n_px = [], 0
     for path in images[:: max(1, len(images) // N_TIMED)][:N_TIMED]:
         with suppress(CalcoError, OSError):
-            image = read_image(path, predictor.spec)  # (H, W, C)
-            n_px += image[..., 0].size
-            found.append(image[:TIMED_PX, :TIMED_PX])
+            image, size = _corner(path, predictor.spec)
+            n_px += math.prod(size)
+            found.append(image)
     return found, n_px / max(1, len(found))
+
+
+def _corner(path: Path, spec: ImageSpec) -> tuple[Images, tuple[int, ...]]:
+    """Return what is timed of an image, (h, w, C) uint8, and its whole (height, width)."""
+    with opened(path, spec) as large:
+        if large is None:
+            image = read_image(path, spec)  # (H, W, C)
+            return image[:TIMED_PX, :TIMED_PX], image.shape[:2]
+        height, width = large.size
+        return large.read(Window(0, 0, min(height, TIMED_PX), min(width, TIMED_PX))), large.size
 
 
 def _graph(predictor: Predictor, reference: TorchEngine) -> bytes:

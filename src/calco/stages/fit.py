@@ -33,6 +33,7 @@ from calco.training.optim import (
 )
 from calco.training.preflight import preflight
 from calco.training.progress import Progress, Watch
+from calco.training.sharded import trained_part, whole_number
 from calco.training.signals import StopRequest, stop_on_signals
 from calco.training.threads import make_governor
 from calco.training.validate import NOT_VALIDATED, Pace, Validation, affordable, area_px, validate
@@ -93,16 +94,16 @@ class Trainer:
         self.loaders, self.plan, self.config = loaders, plan, config
         self.folder, self.clock, self.stop = folder, clock, stop
         self.team = loaders.train.team
-        self.fabric = make_fabric(config.device, plan.precision, self.team)
+        fsdp = config.fit.fsdp
+        self.fabric = make_fabric(config.device, plan.precision, self.team, averages=not fsdp)
         torch.manual_seed(config.seed)  # initial weights and dropout
         self.layout = torch.channels_last if plan.channels_last else torch.contiguous_format
         self.segmenter = starting_network(plan.network, loaders.start).to(memory_format=self.layout)
-        self.averaged = AveragedWeights(self.segmenter) if plan.ema else None
+        self.trained = trained_part(self.segmenter, self.team, self.fabric.device, fsdp=fsdp)
         self.network, self.optimizer = self.fabric.setup(
-            self.segmenter, planned_optimizer(self.segmenter, plan, plan.precision)
+            self.trained.network, planned_optimizer(self.trained.network, plan, plan.precision)
         )
-        if self.averaged:
-            self.averaged.network.to(self.fabric.device)
+        self.averaged = AveragedWeights(self.segmenter) if plan.ema else None
         self.governor = make_governor(plan, config) if self.team.size == 1 else None
         if plan.threads:
             torch.set_num_threads(plan.threads)
@@ -117,8 +118,7 @@ class Trainer:
         self.began_s = clock.elapsed_s
         self.validated_at_s = self.saved_at_s = self.began_s
         self.stopped_because, self.fraction, self.out_of_time = "", 0.0, False
-        self.validated = loaders.validation
-        self.pace = Pace()
+        self.validated, self.pace = loaders.validation, Pace()
         self._probe()
         px_s, allowance_s = self.team.led(self.pace.px_s, VALIDATION_SLICE * clock.fit_left_s)
         self.validated = affordable(loaders.validation, px_s, allowance_s)
@@ -178,7 +178,8 @@ class Trainer:
         self.bad_steps = 0
         if len(self.first_losses) < FIRST_STEPS:
             self.first_losses.append(value)
-        if self.averaged:
+        if self.averaged and self.averaged.moves_after(self.step):
+            self.trained.gather()
             self.averaged.update(self.segmenter, self.step)
 
         self.loss_sum += loss.item() * len(images)
@@ -192,7 +193,7 @@ class Trainer:
         norm = self.fabric.clip_gradients(
             self.network, self.optimizer, max_norm=limit, error_if_nonfinite=False
         )
-        return float(norm) if norm is not None else math.nan
+        return whole_number(norm) if norm is not None else math.nan
 
     def _skip_step(self, numbers: torch.Tensor) -> None:
         if self.plan.precision == "fp16":
@@ -252,6 +253,7 @@ class Trainer:
         """Score the sample; at the end predict the other images, too, as tuning needs them all."""
         began = time.perf_counter()
         others = self._not_validated() if last else ()
+        self.trained.gather()
         self.team.align(self._kept())
         result = validate(self._predictor(), self.validated, self.loss_of, others, self.team)
         spent_s = time.perf_counter() - began
@@ -323,34 +325,33 @@ class Trainer:
         )
 
     def _progress(self, loss: float) -> Progress:
-        fraction = self._fraction()
-        spent = self.clock.elapsed_s - self.began_s
-        left = min(spent / max(fraction, 1e-6) - spent, self.clock.fit_left_s)
-        dices = [e.validation_dice for e in self.history if math.isfinite(e.validation_dice)]
-        best, epoch = max(dices, default=math.nan), len(self.history) + 1
-        return Progress(fraction, epoch, loss, best, max(left, 0.0))
+        spent_s, most_s = self.clock.elapsed_s - self.began_s, self.clock.fit_left_s
+        return Progress.after(self.history, self._fraction(), loss, spent_s, most_s)
 
     # --- save ----------------------------------------------------------------------------------
 
     def _save(self, *, best: bool) -> None:
         """Write history, the best weights when asked, and every minute the state to resume."""
+        overdue = self.clock.elapsed_s - self.saved_at_s > SAVE_EVERY_S
+        (due,) = self.team.led(bool(self.stop.by) or (overdue and not self.stopped_because))
+        self.trained.gather()
+        optimizer = self.trained.optimizer_state(self.optimizer.optimizer) if due else {}
         if not self.team.leads:
             return
         if best:
             save_model(self.folder.weights, self._kept(), self._card())
         self.folder.save_history(self.history)
-        overdue = self.clock.elapsed_s - self.saved_at_s > SAVE_EVERY_S
-        if self.stop.by or (overdue and not self.stopped_because):
-            save_state(self.folder.last, self._state())
+        if due:
+            save_state(self.folder.last, self._state(optimizer))
             self.saved_at_s = self.clock.elapsed_s
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self, optimizer: dict[str, Any]) -> dict[str, Any]:
         names = ["step", "batches_done", "overflows", "loss_sum", "dice_sum", "samples_seen"]
         names += ["stepping_s", "validating_s", "first_losses"]
         return {
             "network": self.segmenter.state_dict(),
             "averaged": self.averaged.network.state_dict() if self.averaged else {},
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer,
             "random": torch.get_rng_state(),  # dropout
             "scaler": self.fabric.strategy.precision.state_dict(),  # empty but for fp16
             "history": [list(vars(e).values()) for e in self.history],
@@ -368,10 +369,9 @@ class Trainer:
         state = load_state(self.folder.last)
         if state is None:
             return
-        self.segmenter.load_state_dict(state["network"])
+        self.trained.load(state["network"], self.optimizer.optimizer, state["optimizer"])
         if self.averaged:
             self.averaged.network.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.history = [Epoch(*row) for row in state["history"]]

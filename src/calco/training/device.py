@@ -25,13 +25,16 @@ FABRIC_NAMES: dict[Precision, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 }
 
 
-def make_fabric(device: str, precision: Precision, team: Team = ALONE) -> Fabric:
+def make_fabric(
+    device: str, precision: Precision, team: Team = ALONE, *, averages: bool = True
+) -> Fabric:
     """Choose device and arithmetic; never another device than the one asked for.
 
     Args:
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: fp16 scales its loss and needs a GPU.
-        team: Processes that average their gradients, each with a device of its own.
+        team: Processes that train together, each with a device of its own.
+        averages: Whether it averages their gradients; False where the network does.
 
     Raises:
         CalcoError: When CUDA is asked for and absent, or fp16 on a processor.
@@ -44,8 +47,9 @@ def make_fabric(device: str, precision: Precision, team: Team = ALONE) -> Fabric
     if not on_cuda:
         keep_freed_memory()
     accelerator, name = "cuda" if on_cuda else "cpu", FABRIC_NAMES[precision]
-    if team.size == 1:
-        return Fabric(accelerator=accelerator, devices=1, precision=name)
+    if team.size == 1 or not averages:
+        own = [team.rank % team.local_size] if on_cuda else 1
+        return Fabric(accelerator=accelerator, devices=own, precision=name)
     fabric = Fabric(
         accelerator=accelerator,
         devices=team.local_size,

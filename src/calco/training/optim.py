@@ -148,16 +148,23 @@ class AveragedWeights(Generic[Network]):
         self.decay = decay
         self.network = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
 
+    def moves_after(self, step: int) -> bool:
+        """Whether the average moves after optimiser step ``step`` (from 1)."""
+        return self._decay(step) <= SETTLED or step % AVERAGED_EVERY == 0
+
+    def _decay(self, step: int) -> float:
+        return min(self.decay, (1 + step) / (10 + step))
+
     @torch.no_grad()
     def update(self, network: Network, step: int) -> None:
-        """Move the average towards the network after optimiser step ``step`` (from 1).
+        """Move the average towards the network after optimiser step ``step``, if it is to move.
 
         A settled average moves at every fourth step alone, and then by as much as in four.
         """
-        decay = min(self.decay, (1 + step) / (10 + step))
+        if not self.moves_after(step):
+            return
+        decay = self._decay(step)
         if decay > SETTLED:
-            if step % AVERAGED_EVERY:
-                return
             decay **= AVERAGED_EVERY
         mine = list(self.network.state_dict().values())
         theirs = list(network.state_dict().values())

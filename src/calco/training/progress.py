@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +30,24 @@ class Progress:
     loss: float
     best_dice: float
     left_s: float
+
+    @classmethod
+    def after(
+        cls, history: Sequence[Epoch], fraction: float, loss: float, spent_s: float, most_s: float
+    ) -> Progress:
+        """Tell from the epochs so far and the share of training done.
+
+        Args:
+            history: Complete epochs.
+            fraction: Of training done, in [0, 1].
+            loss: Of the last step.
+            spent_s: Seconds of training.
+            most_s: Seconds left by the clock.
+        """
+        left_s = min(spent_s / max(fraction, 1e-6) - spent_s, most_s)
+        dices = [e.validation_dice for e in history if math.isfinite(e.validation_dice)]
+        best = max(dices, default=math.nan)
+        return cls(fraction, len(history) + 1, loss, best, max(left_s, 0.0))
 
 
 @dataclass
