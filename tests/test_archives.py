@@ -46,6 +46,18 @@ def test_paths_of_the_file_system_stay_what_they_are(tmp_path: Path) -> None:
     assert open_binary(folder / "x.png").read() == b"plain"
 
 
+def test_parts_of_a_member_are_read_as_of_a_file(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 20
+    archive = pack(tmp_path / "a.tar", w_png=b"before", x_png=data, y_png=b"behind")
+    with open_binary(archive / "x.png") as file:
+        assert file.read(10) == data[:10]
+        file.seek(-7, os.SEEK_END)
+        assert file.read() == data[-7:]
+        assert file.read() == b""
+        file.seek(300)
+        assert (file.read(5), file.tell()) == (data[300:305], 305)
+
+
 def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
     archive = pack(tmp_path / "a.tar", x_png=b"one")
     with pytest.raises(FileNotFoundError, match="no such file in the archive"):
@@ -87,9 +99,38 @@ def test_what_is_no_archive_is_told(tmp_path: Path, data: bytes) -> None:
     assert caught.value.problems[0].code == "ARCHIVE_READ"
 
 
-def test_half_an_archive_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_bytes", [300, 2000, 5632, 5800, 8000, 11264])
+def test_half_an_archive_is_told(tmp_path: Path, n_bytes: int) -> None:
+    """Cut in a header, in a file, between files, and before the end is marked."""
     archive = pack(tmp_path / "a.tar", x_png=b"1" * 5000, y_png=b"2" * 5000)
-    os.truncate(archive, 8000)
+    assert len(members(archive)) == 2
+    os.truncate(archive, n_bytes)
+    with pytest.raises(CalcoError, match="archive cannot be read"):
+        members(archive)
+
+
+def test_a_damaged_header_is_no_end(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "a.tar", x_png=b"1" * 5000, y_png=b"2" * 5000)
+    data = bytearray(archive.read_bytes())
+    data[5632 + 148] ^= 1  # the checksum of the second header
+    archive.write_bytes(data)
+    with pytest.raises(CalcoError, match="archive cannot be read"):
+        members(archive)
+
+
+@pytest.mark.parametrize("size", [-512, 2**80])
+def test_sizes_that_cannot_be_end_at_once(tmp_path: Path, size: int) -> None:
+    archive = pack(tmp_path / "a.tar", x_png=b"1" * 500, y_png=b"2" * 500)
+    data = bytearray(archive.read_bytes())
+    header = data[1024:1536]
+    header[124:136] = (
+        (size % 2**95 | 2**95).to_bytes(12, "big")
+        if size > 0
+        else (b"\xff" + (size % 2**88).to_bytes(11, "big"))
+    )
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    archive.write_bytes(data[:1024] + header + data[1536:])
     with pytest.raises(CalcoError, match="archive cannot be read"):
         members(archive)
 

@@ -15,11 +15,17 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from calco.errors import CalcoError, Problem
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 ARCHIVE_SUFFIX = ".tar"
+MAX_MEMBER_BYTES = 1 << 30
+"""Larger files are refused: one is read into memory whole."""
+
 _INSIDE = ARCHIVE_SUFFIX + os.sep
 
 
@@ -45,12 +51,13 @@ def members(archive: Path) -> Mapping[str, Member]:
     """List the plain files of an archive by their names; of several with one name, the last.
 
     Raises:
-        CalcoError: ARCHIVE_READ when it is none or cut off, ARCHIVE_NAME when a name leads out.
+        CalcoError: ARCHIVE_READ when it is none, damaged or cut off, ARCHIVE_NAME when a name leads
+            out of it.
     """
     try:
         status = archive.stat()
         return _members(archive, status.st_size, status.st_mtime_ns)
-    except (OSError, tarfile.TarError) as error:
+    except (OSError, ValueError, OverflowError, tarfile.TarError) as error:
         raise CalcoError(
             Problem(
                 "ARCHIVE_READ",
@@ -70,8 +77,14 @@ def archive_of(path: Path) -> Path | None:
     return next((parent for parent in path.parents if is_archive(parent)), None)
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path is a file or a folder, or a file of an archive."""
+    archive = archive_of(path)
+    return path.relative_to(archive).as_posix() in members(archive) if archive else path.exists()
+
+
 def open_binary(path: Path) -> BinaryIO:
-    """Open a file for reading; that of an archive is read into memory.
+    """Open a file for reading, be it in an archive.
 
     Raises:
         OSError: As opening any file does.
@@ -83,22 +96,63 @@ def open_binary(path: Path) -> BinaryIO:
     member = members(archive).get(path.relative_to(archive).as_posix())
     if member is None:
         raise FileNotFoundError(errno.ENOENT, "no such file in the archive", str(path))
-    with archive.open("rb", buffering=0) as file:
-        file.seek(member.start)
-        return io.BytesIO(file.read(member.size))
+    return io.BufferedReader(_Part(archive, member))
 
 
 def for_decoder(path: Path) -> Path | BinaryIO:
-    """Return what libraries open: the path itself, or the bytes of a file in an archive."""
-    return open_binary(path) if archive_of(path) else path
+    """Return what libraries open: the path itself, or all bytes of a file in an archive."""
+    if archive_of(path) is None:
+        return path
+    with open_binary(path) as file:
+        return io.BytesIO(file.read())
+
+
+class _Part(io.RawIOBase):
+    """The bytes of one member."""
+
+    def __init__(self, archive: Path, member: Member) -> None:
+        self._file = archive.open("rb", buffering=0)
+        self._member = member
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._member.size}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")[: max(0, self._member.size - self._at)]
+        if not view:
+            return 0
+        self._file.seek(self._member.start + self._at)
+        count = self._file.readinto(view) or 0
+        if not count:
+            raise OSError(errno.EIO, "the archive became shorter")
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 @cache
 def _members(archive: Path, n_bytes: int, mtime_ns: int) -> Mapping[str, Member]:
     """List members; size and time only tell an archive from what it was before."""
     found: dict[str, Member] = {}
+    last = -1
     with tarfile.open(archive, "r:") as tar:
-        for entry in tar:
+        while entry := tar.next():
+            # a size below zero would lead back, for ever; tarfile itself does not look
+            if entry.size < 0 or entry.offset <= last or entry.offset_data + entry.size > n_bytes:
+                raise tarfile.ReadError("a size in it cannot be")
+            last = entry.offset
             if not entry.isreg() or entry.issparse():
                 continue
             name = PurePosixPath(os.path.normpath(entry.name))
@@ -107,7 +161,13 @@ def _members(archive: Path, n_bytes: int, mtime_ns: int) -> Mapping[str, Member]
                 raise CalcoError(
                     Problem("ARCHIVE_NAME", what, str(archive), repr(entry.name), do=do)
                 )
-            if entry.offset_data + entry.size > n_bytes:
-                raise tarfile.ReadError("unexpected end of data")
+            if entry.size > MAX_MEMBER_BYTES:
+                raise tarfile.ReadError(f"{name} has {entry.size} bytes")
             found[name.as_posix()] = Member(entry.offset_data, entry.size)
+        end = tar.offset
+    with archive.open("rb") as file:
+        file.seek(end)
+        # tarfile takes a damaged or missing header for the end
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("it has no proper end")
     return MappingProxyType(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import shlex
 import shutil
@@ -193,7 +194,7 @@ def prepare(
     train_samples = [s for s in samples if s.id in train_ids]
     fingerprint = take_fingerprint(train_samples, split)
     validation = {sample.id for sample in split.divisions()[0].validation}
-    n_px = sum(s.mask.size for s in samples if s.id in validation)
+    n_px = sum(math.prod(s.size) for s in samples if s.id in validation)
     asked = settings_with(source, config) if source else config
     for family in families(asked):
         machine = measure_machine(train_samples, fingerprint, asked, family)
@@ -278,6 +279,7 @@ def _fit_job(task: Task, folder: RunDir, number: int) -> FitJob:
 def _loaders(task: Task, folder: RunDir, number: int = 0, team: Team = ALONE) -> Loaders:
     """Return what one of a run's trainings reads, the weights it begins with among it."""
     loaders = build_loaders(task.samples, task.split, task.plan, task.config, number, team)
+    team.meet()
     return replace(loaders, start=folder.start if task.plan.start else None)
 
 

@@ -32,6 +32,7 @@ from calco.stages.split import split_samples
 from calco.stages.sweep import agree, ask, count_trials, open_study, require_result, sweep
 from calco.stages.sweep_page import write_sweep_page
 from calco.training.budget import Clock
+from calco.training.cache import Decoded, decode, is_sharded
 from calco.training.shared_cache import decode_shared, remove_shared
 from calco.training.signals import stop_on_signals
 from calco.training.threads import threads_restored
@@ -232,7 +233,11 @@ def _save_data(folder: SweepDir, config: Config, audit: Audit, listener: SweepLi
 def _bench(folder: SweepDir, asked: _Asked, audit: Audit, split: Split) -> Bench:
     """Map the decoded images, and time the networks; the test part stays closed."""
     index = split.index.only(a.id for a in split.assignments if a.subset != "test")
-    samples = decode_shared(index, folder.cache, _digest(audit, split)[:16])
+    samples: tuple[Decoded, ...]
+    if is_sharded(index):  # never copied
+        samples = decode(index, folder.cache)
+    else:
+        samples = decode_shared(index, folder.cache, _digest(audit, split)[:16])
     wanted = asked.space, asked.n_trials
     return set_up(samples, split, asked.config, asked.budget_s, wanted, folder.path)
 

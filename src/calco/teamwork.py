@@ -118,6 +118,7 @@ def _fit(job: FitJob, team: Team) -> None:
     """Make the steps that the leading process makes; the clock and the files are its own."""
     samples = read_samples(job.split, RunDir(job.run).scratch, team)
     loaders = build_loaders(samples, job.split, job.plan, job.config, job.fold, team)
+    team.meet()
     loaders = replace(loaders, start=RunDir(job.run).start if job.plan.start else None)
     try:
         fit(loaders, job.plan, job.config, RunDir(job.folder), Clock(), Watch())

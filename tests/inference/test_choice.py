@@ -168,10 +168,14 @@ def test_of_a_slide_a_corner_is_timed(
     monkeypatch.setattr(module, "TIMED_PX", 96)
     monkeypatch.setattr(module, "read_image", None)  # nothing may read it whole
     seen: list[Images] = []
-    monkeypatch.setattr(
-        module, "px_per_second", lambda engine, images: seen.extend(images) or RATES[engine.name]
-    )
+
+    def px_s(engine: Engine, images: Sequence[Images]) -> float:
+        seen.extend(images)
+        return RATES[engine.name]
+
+    monkeypatch.setattr(module, "px_per_second", px_s)
     assert opened(run, [tmp_path / "a.tif"]) == "openvino cpu"
+    assert seen
     assert all(np.array_equal(image, slide[:96, :96]) for image in seen)
 
 

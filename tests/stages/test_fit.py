@@ -163,7 +163,7 @@ def test_fp16_overflow_lowers_the_loss_scale_and_training_goes_on(
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40, backoff_factor=2.0**-15)
     precision = MixedPrecision("16-mixed", "cpu", scaler)
     fabric = Fabric(accelerator="cpu", devices=1, plugins=precision)
-    monkeypatch.setattr("calco.stages.fit.make_fabric", lambda *_: fabric)
+    monkeypatch.setattr("calco.stages.fit.make_fabric", lambda *_, **__: fabric)
     loaders, plan = prepared
     trainer = trainer_on((loaders, replace(plan, precision="fp16")), tiny_config, tmp_path)
     before = {k: v.clone() for k, v in trainer.segmenter.named_parameters()}
@@ -177,7 +177,7 @@ def test_fp16_overflow_lowers_the_loss_scale_and_training_goes_on(
     assert trainer.bad_steps == 0
     assert trainer.result().overflows == 4 - trainer.step  # counted, for the report
     assert not all(torch.equal(before[k], v) for k, v in trainer.segmenter.named_parameters())
-    assert trainer._state()["scaler"]["scale"] == scaler.get_scale()
+    assert trainer._state({})["scaler"]["scale"] == scaler.get_scale()
 
 
 def test_the_gradient_norm_is_bounded_without_the_loss_scale(
@@ -194,7 +194,7 @@ def test_the_gradient_norm_is_bounded_without_the_loss_scale(
         scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
         plugins = {"fp32": None, "fp16": MixedPrecision("16-mixed", "cpu", scaler)}[precision]
         fabric = Fabric(accelerator="cpu", devices=1, plugins=plugins)
-        monkeypatch.setattr("calco.stages.fit.make_fabric", lambda *_, f=fabric: f)
+        monkeypatch.setattr("calco.stages.fit.make_fabric", lambda *_, f=fabric, **__: f)
         trainer = trainer_on((loaders, replace(plan, precision=precision)), tiny_config, tmp_path)
         monkeypatch.setattr(trainer.optimizer, "zero_grad", lambda **_: None)  # keep to look at
         trainer._train_step(next(iter(loaders.train.batches(1))))

@@ -8,16 +8,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from calco.config import Config, load_config
-from calco.errors import CalcoError
+from calco.errors import CalcoError, Problem
+from calco.images.io import header_size, read_pixels
 from calco.pipeline import Listener, prepare, run
 from calco.records import Audit, Split
 from calco.runs import RunDir
 from calco.stages import loaders as module
 from calco.stages.audit import audit_samples
+from calco.stages.export import export_run
 from calco.stages.loaders import read_samples
 from calco.stages.samples import index_samples
 from calco.stages.split import split_samples
@@ -65,7 +69,9 @@ def test_the_audit_of_shards_is_that_of_the_folder(
     assert not first.exists()
 
 
-def test_folders_in_an_archive_are_folders(discs: Path, tmp_path: Path, tiny_config: Config) -> None:
+def test_folders_in_an_archive_are_folders(
+    discs: Path, tmp_path: Path, tiny_config: Config
+) -> None:
     with tarfile.open(tmp_path / "all.tar", "w") as tar:
         for part in ("images", "masks"):
             tar.add(discs / part, part)
@@ -74,13 +80,48 @@ def test_folders_in_an_archive_are_folders(discs: Path, tmp_path: Path, tiny_con
     assert packed.facts == plain.facts
 
 
+def test_an_archive_joins_the_folders_it_lies_beside(
+    discs: Path, tmp_path: Path, tiny_config: Config
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(discs, data)
+    moved = sorted((data / "images").iterdir())[::2]
+    with tarfile.open(data / "more.tar", "w") as tar:
+        for image in moved:
+            for part in ("images", "masks"):
+                tar.add(data / part / image.name, f"{part}/{image.name}")
+                (data / part / image.name).unlink()
+    assert audited(data, tiny_config).facts == audited(discs, tiny_config).facts
+
+
+def test_names_of_archives_say_their_part(discs: Path, tmp_path: Path, tiny_config: Config) -> None:
+    shards = shards_of(discs, tmp_path / "data")
+    for number, part in enumerate(("train", "val", "test")):
+        (shards / f"{number:03}.tar").rename(shards / f"{part}-{number:03}.tar")
+    samples = index_samples(shards, tiny_config.data).samples
+    found = {(sample.image.parent.name, sample.subset) for sample in samples}
+    assert found == {
+        ("train-000.tar", "train"),
+        ("val-001.tar", "validation"),
+        ("test-002.tar", "test"),
+    }
+
+
+def test_masks_may_be_arrays(discs: Path, tmp_path: Path, tiny_config: Config) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for image in sorted((discs / "images").iterdir()):
+            mask = read_pixels(discs / "masks" / image.name).pixels > 127
+            np.save(tmp_path / "mask.npy", mask)
+            tar.add(image, f"images/{image.name}")
+            tar.add(tmp_path / "mask.npy", f"masks/{image.stem}.npy")
+    plain, packed = (
+        decode(index_samples(d, tiny_config.data)) for d in (discs, tmp_path / "a.tar")
+    )
+    assert list(bytes_of(packed)) == list(bytes_of(plain))
+
+
 def test_every_format_is_read_from_an_archive(tmp_path: Path) -> None:
     """Each decoder is given bytes instead of a path."""
-    import cv2
-    from PIL import Image
-
-    from calco.images.io import header_size, read_pixels
-
     picture = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
     for name in ("a.png", "a.jpg", "a.bmp", "a.tif", "a.webp"):
         cv2.imwrite(str(tmp_path / name), picture)
@@ -114,7 +155,9 @@ def test_what_memory_does_not_hold_is_streamed_and_not_copied(
     found = decode(index_samples(shards, tiny_config.data), tmp_path / "scratch", limit)
     assert list(bytes_of(found)) == list(bytes_of(plain))
     n_streamed = sum(isinstance(sample, Streamed) for sample in found)
-    assert {0: n_streamed == len(found), 10**9: n_streamed == 0}.get(limit, 0 < n_streamed < len(found))
+    assert {0: n_streamed == len(found), 10**9: n_streamed == 0}.get(
+        limit, 0 < n_streamed < len(found)
+    )
     assert not (tmp_path / "scratch").exists()
 
 
@@ -131,7 +174,9 @@ def test_streamed_samples_make_the_same_batches(
     ):
         for workers in (0, 1):
             loader = TrainLoader(samples, plan, seed=3, workers=workers)
-            batches.append([tuple(p.numpy().tobytes() for p in batch) for batch in loader.batches(2)])
+            batches.append(
+                [tuple(p.numpy().tobytes() for p in batch) for batch in loader.batches(2)]
+            )
     assert all(one == batches[0] for one in batches[1:])
 
 
@@ -155,6 +200,23 @@ def test_a_run_on_shards_scores_as_one_on_the_folder(
         monkeypatch.setattr("calco.training.cache.available_bytes", lambda: 0)  # all is streamed
     assert scores[0] == scores[1]
     assert (tmp_path / "packed/report.html").exists()
+    export_run(RunDir(tmp_path / "packed"), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shard_that_goes_away_ends_training_with_one_line(
+    shards: Path, tiny_config: Config, tmp_path: Path, workers: int
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(shards, data)
+    split = divided(data, tiny_config)
+    plan = prepare(split, tiny_config, RunDir(tmp_path), Clock()).plan
+    samples = decode(split.index, tmp_path / "scratch", 0)
+    loader = TrainLoader(samples, plan, seed=3, workers=workers)
+    (data / "001.tar").unlink()
+    with pytest.raises(CalcoError, match=r"001\.tar") as caught:
+        list(loader.batches(1))
+    assert all(isinstance(problem, Problem) for problem in caught.value.problems)
 
 
 def test_a_cut_off_shard_is_an_error_beside_the_others(

@@ -6,6 +6,7 @@ what one process finds.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -35,6 +36,9 @@ NETWORK = NetworkPlan("unet", 3, (0.0,) * 3, (255.0,) * 3, width=4, depth=2, nor
 PLAN = Plan(
     NETWORK, 32, None, 5, 1, None, "bce_dice", "sgd", 0.1, 0, "constant", False, 0, 0.5, "fp32"
 )
+
+
+THREE = replace(PLAN, optimizer="adamw", learning_rate=0.01, ema=True, clip_norm=1.0)
 
 
 def samples(count: int) -> list[Held]:
@@ -70,17 +74,23 @@ def gradient(team: Team, plan: Plan, folder: Path) -> NDArray[np.float64]:
 
 def stepped(team: Team, folder: Path, *, fsdp: bool) -> dict[str, NDArray[np.generic]]:
     """Train three steps, saving and going on after the second."""
-    plan = replace(PLAN, optimizer="adamw", learning_rate=0.01, ema=True, clip_norm=1.0)
-    before = trainer_of(team, plan, folder, fsdp=fsdp)
-    first, second, third, *_ = before.loaders.train.batches(1)
-    for batch in (first, second):
+    folder.mkdir(parents=True, exist_ok=True)
+    before = trainer_of(team, THREE, folder, fsdp=fsdp)
+    for batch in itertools.islice(before.loaders.train.batches(1), 2):
         before._train_step(batch)
         before.batches_done += 1
     before.stop.number = signal.SIGTERM
     before._save(best=False)
     team.total(0)  # all wait for the file
-    after = trainer_of(team, plan, folder, fsdp=fsdp)
+    return resumed(team, folder, fsdp=fsdp)
+
+
+def resumed(team: Team, folder: Path, *, fsdp: bool) -> dict[str, NDArray[np.generic]]:
+    """Go on from what was saved, and train the third step."""
+    after = trainer_of(team, THREE, folder, fsdp=fsdp)
     after.resume()
+    assert after.step == 2
+    *_, third = itertools.islice(after.loaders.train.batches(1), 3)
     after._train_step(third)
     after.trained.gather()
     own = sum(_local(p).numel() for p in after.trained.network.parameters())

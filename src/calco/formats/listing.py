@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from calco.archives import is_archive, members
 from calco.errors import CalcoError, Problem
-from calco.formats.roles import is_split_list
+from calco.formats.roles import is_split_list, place_of
 from calco.images.io import IMAGE_SUFFIXES, is_junk
 from calco.images.mask_files import MASK_SUFFIXES
 from calco.wording import place
@@ -91,15 +91,46 @@ def list_data(root: Path, follow_links: bool = False) -> Listing:
     _require_folder(root)
     walk = _Walk(root, root.resolve(), follow_links)
     if is_archive(root):
-        folders = tuple(walk.in_archives([root], Folder((), ())))
+        folders = _merged([Folder((), ()), *walk.in_archive(root, ())])
     else:
-        folders = tuple(walk.folder(root, (), (root.resolve(),)))
+        folders = _merged(list(walk.folder(root, (), (root.resolve(),))))
     problems = list(walk.problems)
     if walk.n_junk:
         what = f"hidden or system files and folders ignored: {walk.n_junk}"
         problems.append(Problem("JUNK", what, severity="note"))
     tables, lists = tuple(sorted(walk.tables)), tuple(sorted(walk.lists))
     return Listing(root, folders, tables, tuple(problems), lists)
+
+
+def _merged(found: Sequence[Folder]) -> tuple[Folder, ...]:
+    """Put together what archives hold of one folder; parents come first."""
+    by_parts: dict[tuple[str, ...], Folder] = {}
+    for folder in found:
+        for depth in range(len(folder.parts)):  # archives need not name their folders
+            by_parts.setdefault(folder.parts[:depth], Folder(folder.parts[:depth], ()))
+        known = by_parts.get(folder.parts)
+        by_parts[folder.parts] = _joined(known, folder) if known else folder
+    n_below = Counter(parts[:-1] for parts in by_parts if parts)
+    return tuple(
+        replace(folder, n_folders=max(folder.n_folders, n_below[parts]))
+        for parts, folder in by_parts.items()
+    )
+
+
+def _joined(one: Folder, other: Folder) -> Folder:
+    return Folder(
+        one.parts,
+        tuple(sorted(one.files + other.files)),
+        Counter(one.others) + Counter(other.others),
+        max(one.n_folders, other.n_folders),
+        tuple(sorted(one.arrays + other.arrays)),
+    )
+
+
+def _part_of(archive: Path) -> tuple[str, ...]:
+    """Return the folder that an archive's name stands for: ``train`` of ``train-000.tar``."""
+    name = archive.stem.rstrip("0123456789-_.")
+    return (name,) if place_of((name,)).subset else ()
 
 
 @dataclass
@@ -117,7 +148,6 @@ class _Walk:
     ) -> Iterator[Folder]:
         """Yield a folder and those below; ``trail`` holds the real paths above, against loops."""
         files: list[Path] = []
-        archives: list[Path] = []
         arrays: list[Path] = []
         others: Counter[str] = Counter()
         below: list[tuple[Path, Path]] = []
@@ -130,7 +160,7 @@ class _Walk:
             elif real.is_dir():
                 below.append((child, real))
             elif is_archive(child):
-                archives.append(child)
+                yield from self.in_archive(child, parts)
             elif (suffix := child.suffix.lower()) in IMAGE_SUFFIXES:
                 files.append(child)
             else:
@@ -141,35 +171,28 @@ class _Walk:
                     self.tables.append(child)
                 if is_split_list(child):
                     self.lists.append(child)
-        here = Folder(parts, tuple(files), others, len(below), tuple(arrays))
-        yield from self.in_archives(archives, here)
+        yield Folder(parts, tuple(files), others, len(below), tuple(arrays))
         for child, real in below:
             if self._may_enter(child, real, trail):
                 yield from self.folder(child, (*parts, child.name), (*trail, real))
 
-    def in_archives(self, archives: Sequence[Path], beside: Folder) -> Iterator[Folder]:
-        """Yield the folder that archives lie in with their files, and the folders in them."""
+    def in_archive(self, archive: Path, beside: tuple[str, ...]) -> Iterator[Folder]:
+        """Yield the folders that the files of an archive would make beside it."""
         files: defaultdict[tuple[str, ...], list[Path]] = defaultdict(list)
+        arrays: defaultdict[tuple[str, ...], list[Path]] = defaultdict(list)
         others: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
-        for archive in archives:
-            for name in self._members(archive):
-                member = archive / name
-                parts, suffix = (*beside.parts, *name.parts[:-1]), name.suffix.lower()
-                if any(self._is_junk(Path(part)) for part in name.parts):
-                    self.n_junk += 1
-                elif suffix in IMAGE_SUFFIXES:
-                    files[parts].append(member)
-                else:
-                    others[parts][suffix or "without extension"] += 1
-        first, *inner = sorted({beside.parts, *files, *others})
-        yield replace(
-            beside,
-            files=tuple(sorted((*beside.files, *files[first]))),
-            others=Counter(beside.others) + others[first],
-            n_folders=beside.n_folders + len(inner),
-        )
-        for parts in inner:
-            yield Folder(parts, tuple(sorted(files[parts])), others[parts])
+        for name in self._members(archive):
+            suffix, parts = name.suffix.lower(), (*beside, *_part_of(archive), *name.parts[:-1])
+            if any(self._is_junk(Path(part)) for part in name.parts):
+                self.n_junk += 1
+            elif suffix in IMAGE_SUFFIXES:
+                files[parts].append(archive / name)
+            else:
+                others[parts][suffix or "without extension"] += 1
+                if suffix in MASK_SUFFIXES:
+                    arrays[parts].append(archive / name)
+        for parts in {*files, *others}:
+            yield Folder(parts, tuple(files[parts]), others[parts], 0, tuple(arrays[parts]))
 
     def _members(self, archive: Path) -> list[PurePosixPath]:
         try:

@@ -9,6 +9,7 @@ from typing import Any, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from calco.archives import for_decoder
 from calco.errors import CalcoError, Problem
 from calco.images.decode import read_stored
 from calco.images.files import IMAGE_SUFFIXES, check_megapixels, decoder_faults, first_bytes
@@ -310,7 +311,8 @@ def _unsafe(path: Path, what: str) -> CalcoError:
 def _read_npy(path: Path, max_megapixels: float) -> NDArray[Any]:
     """Read a plain array; mapped, so that its size is known before it is loaded."""
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        source = for_decoder(path)
+        array = np.load(source, mmap_mode="r" if source is path else None, allow_pickle=False)
     except Exception as error:  # the header is parsed as Python literals: any fault may come up
         if "object" in str(error).lower():
             raise _unsafe(path, "holds pickled Python objects") from error

@@ -6,6 +6,7 @@ mean. libpng with zlib-ng decodes those nearly twice as fast as Pillow, to the s
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 
@@ -36,8 +37,11 @@ def read_plain_png(path: Path, max_megapixels: float, frame: int | None = None) 
         CalcoError: IMG_SIZE or IMG_FRAMES.
     """
     with open_binary(path) as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    if not 29 <= len(data) <= MAX_FILE_BYTES or not _is_plain(data):
+        if file.seek(0, io.SEEK_END) > MAX_FILE_BYTES:
+            return None
+        file.seek(0)
+        data = file.read()
+    if len(data) < 29 or not _is_plain(data):
         return None
     width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     if depth != 8 or colour not in _MODES or interlaced:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from calco.archives import is_there
 from calco.errors import CalcoError, Problem
 from calco.files import to_json, write_atomic
 from calco.formats.inputs import find_images
@@ -290,7 +291,7 @@ def _spread(count: int, wanted: int) -> list[int]:
 
 def _read(paths: Sequence[Path], card: ModelCard) -> list[Image]:
     """Read images as the network sees them, of large ones a corner."""
-    missing = [path for path in paths if not path.exists()]
+    missing = [path for path in paths if not is_there(path)]
     if missing or not paths:
         raise CalcoError(
             Problem(

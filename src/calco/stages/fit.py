@@ -126,7 +126,7 @@ class Trainer:
 
     def rehearse(self) -> Problem | None:
         """Overfit one batch on a copy of the network, before the first step."""
-        if self.step or not self.config.fit.preflight:
+        if self.step or not self.config.fit.preflight or self.trained.by_name:
             return None
         batch = next(self.loaders.train.batches(1))
         images, masks, _ = (self.fabric.to_device(part) for part in batch)

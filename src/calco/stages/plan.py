@@ -100,12 +100,13 @@ def measure_machine(
         family: Of the network; None takes the first of ``families``.
 
     Returns:
-        What a step costs; None without a budget, when nothing may depend on the clock.
+        What a step costs; None without a budget, when nothing may depend on the clock, and with
+        ``fit.fsdp``, when undivided steps may not fit.
 
     Raises:
         CalcoError: When a step needs more memory than there is, or there is no such device.
     """
-    if config.budget_s is None:
+    if config.budget_s is None or config.fit.fsdp:
         return None
     fit = config.fit
     network = _plan_network(config, fingerprint, family or families(config)[0], _Choices())

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from calco.archives import archive_of
 from calco.errors import CalcoError, Problem
-from calco.formats.truth import read_sample
+from calco.formats.truth import read_sample, read_truth
 from calco.images.io import header_size, read_image
 from calco.records import Sample, SampleIndex
 
 SCRATCH_FILE = "decoded.bin"  # below the scratch folder: images and masks, one after the other
 MEMORY_SHARE = 0.5  # of what is available; the rest is for the network and for reading files
 MAX_READERS = 8  # threads, and so decoded images that wait for their turn
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 UNKNOWN_BYTES = 4 * 2**30  # taken as available where the system does not tell, as on Windows
 _GROUPS = {  # per version of control groups: folder, limit, use, and the line of cache in its use
     2: ("", "memory.max", "memory.current", "inactive_file"),
@@ -106,7 +108,11 @@ class Streamed:
     @property
     def mask(self) -> NDArray[np.uint8]:
         """Read the mask."""
-        return self.pixels()[1]
+        source, spec = self.sample.mask, self.index.spec
+        if source is None:
+            return self.pixels()[1]  # which says that it is missing
+        mask = read_truth(source, self.index.code, self.size, spec.max_megapixels)
+        return mask.astype(np.uint8)
 
     def pixels(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Read image and mask."""
@@ -140,7 +146,7 @@ def decode(
     faults: list[Problem] = []
     streams = scratch is not None and is_sharded(index)
     with _Store(scratch, limit_bytes or 0) as store:
-        for result in _read_in_order(index):
+        for result in in_order(lambda sample: _read(sample, index), index.samples):
             if isinstance(result, CalcoError):
                 faults += result.problems
             elif streams and not store.has_room(result):
@@ -284,13 +290,13 @@ class _Store:
         )
 
 
-def _read_in_order(index: SampleIndex) -> Iterator[Held | CalcoError]:
-    """Yield samples or what is wrong with them; only a few are in memory at once."""
+def in_order(read: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+    """Yield what is read of items; threads read ahead, and only a few results are in memory."""
     readers = min(MAX_READERS, (os.cpu_count() or 1) + 1)
-    waiting: deque[Future[Held | CalcoError]] = deque()
+    waiting: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(readers) as pool:  # decoding releases the GIL
-        for sample in index.samples:
-            waiting.append(pool.submit(_read, sample, index))
+        for item in items:
+            waiting.append(pool.submit(read, item))
             if len(waiting) > readers:
                 yield waiting.popleft().result()
         while waiting:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from calco.errors import CalcoError, Problem
 from calco.images.augment import augment, generator_for, resized
 from calco.records import ImageSpec, Plan
-from calco.training.cache import Decoded, Held
+from calco.training.cache import Decoded, Held, in_order
 from calco.training.steps import Batches, Feed
 from calco.training.team import ALONE, Team
 from calco.wording import counted
@@ -73,12 +72,13 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         self.strength = rule.augment
         self.focus = rule.focus
         self.side_px = rule.resize_px or rule.crop_px
-        self.samples = [_shrunken(s, rule.resize_px) if rule.resize_px else s for s in samples]
-        with ThreadPoolExecutor() as pool:  # masks that are streamed are decoded for it
-            masks = pool.map(lambda sample: sample.mask, self.samples)
-            self.focus_points = [
-                _foreground_points(mask, generator_for(seed, 0, i)) for i, mask in enumerate(masks)
-            ]
+        self.samples = samples
+        if side_px := rule.resize_px:
+            self.samples = list(in_order(lambda sample: _shrunken(sample, side_px), samples))
+        masks = in_order(lambda sample: sample.mask, self.samples)  # streamed ones are decoded
+        self.focus_points = [
+            _foreground_points(mask, generator_for(seed, 0, i)) for i, mask in enumerate(masks)
+        ]
         self.not_empty = [i for i, points in enumerate(self.focus_points) if len(points)]
 
     def __len__(self) -> int:
@@ -213,7 +213,10 @@ class TrainLoader:
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Yield this process's part of the batches of an epoch (from 1), without the first."""
         self.order.epoch, self.order.skip = epoch, skip
-        yield from self.loader
+        try:
+            yield from self.loader
+        except CalcoError as error:
+            raise _retold(error) from None
 
     def weight(self, number: int, n_images: int) -> float:
         """Return what the mean loss of a part is multiplied with: processes average gradients.
@@ -248,6 +251,15 @@ class Loaders:
     tested_ratio: float
     n_folds: int = 1
     start: Path | None = None
+
+
+def _retold(error: CalcoError) -> CalcoError:
+    """Put into words what a loader process could not read; torch carries over the text alone."""
+    if all(isinstance(problem, Problem) for problem in error.problems):
+        return error
+    got = str(error.problems[0]).strip().rpartition("\n")[2]
+    what, do = "a training image cannot be read again", "restore it, then go on with --resume"
+    return CalcoError(Problem("IMG_REREAD", what, got=got, do=do))
 
 
 def _too_few(n_images: int, n_processes: int) -> Problem:

@@ -49,7 +49,9 @@ def make_fabric(
     accelerator, name = "cuda" if on_cuda else "cpu", FABRIC_NAMES[precision]
     if team.size == 1 or not averages:
         own = [team.rank % team.local_size] if on_cuda else 1
-        return Fabric(accelerator=accelerator, devices=own, precision=name)
+        fabric = Fabric(accelerator=accelerator, devices=own, precision=name)
+        fabric.launch()  # starts no process; makes the device the current one
+        return fabric
     fabric = Fabric(
         accelerator=accelerator,
         devices=team.local_size,

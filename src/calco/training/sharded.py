@@ -36,7 +36,7 @@ class Trained:
         whole: The network; of one that is divided it has the weights of the last ``gather``.
         network: What makes the steps: a divided copy, or the whole network itself.
         by_name: Whether the optimiser's state is kept by the names of the weights, so that any
-            number of processes can go on with it.
+            number of processes can go on with it; then no undivided step is made either.
     """
 
     whole: Segmenter
@@ -62,7 +62,10 @@ class Trained:
         return dict(get_optimizer_state_dict(self.network, optimizer, options=options))
 
     def load(
-        self, weights: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer, state: Any  # noqa: ANN401
+        self,
+        weights: dict[str, Any],
+        optimizer: torch.optim.Optimizer,
+        state: Any,  # noqa: ANN401
     ) -> None:
         """Go on from the weights of ``whole`` and the optimiser's state."""
         self.whole.load_state_dict(weights)
@@ -73,6 +76,11 @@ class Trained:
         if self.network is not self.whole:
             set_model_state_dict(self.network, weights, options=options)
         set_optimizer_state_dict(self.network, optimizer, state, options=options)
+        for p, kept in optimizer.state.items():
+            for name, value in kept.items():
+                # fused rules go over memory, so it has to lie there as the weights do
+                if value.shape == p.shape and not isinstance(p, DTensor):
+                    kept[name] = torch.empty_like(p).copy_(value)
 
 
 def trained_part(whole: Segmenter, team: Team, device: torch.device, *, fsdp: bool) -> Trained:

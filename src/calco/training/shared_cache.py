@@ -76,9 +76,10 @@ def _write(samples: tuple[Decoded, ...], pixels_file: Path, places_file: Path) -
     places, start = [], 0
     with atomic_file(pixels_file) as file:
         for sample in samples:
-            height, width, channels = sample.image.shape
+            image, mask = sample.pixels()
+            height, width, channels = image.shape
             places.append(_Place(sample.id, (height, width, channels), start))
-            for array in (sample.image, sample.mask):
+            for array in (image, mask):
                 file.write(np.ascontiguousarray(array).data)
                 start += array.nbytes
     write_atomic(places_file, to_json(places))  # last: with it, the cache is whole

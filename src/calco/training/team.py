@@ -67,6 +67,10 @@ class Team:
         """
         return items[self.rank :: self.size]
 
+    def meet(self) -> None:
+        """Wait until all processes are here, however long one has been reading."""
+        self.total(0.0)
+
     def largest(self, *values: float) -> tuple[float, ...]:
         """Return the largest of each value over all processes."""
         return self._reduced(values, dist.ReduceOp.MAX)
