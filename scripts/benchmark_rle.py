@@ -93,7 +93,8 @@ def page(result: dict[str, Any]) -> str:
         ratios.append(sum(own.values()) / sum(peers.values()))
         each = [f"{1000 * own[k] / result['masks']:.2f}" for k in ("encode", "decode")]
         lines.append(f"| {name} | {' | '.join([*each, *(f'{r:.2f}' for r in ratios)])} |")
-    worst = max(sum(own.values()) for own in result["seconds"].values()) / sum(peers.values())
+    ours = [sum(own.values()) for own in result["seconds"].values() if own is not peers]
+    worst = max(ours) / sum(peers.values())
     told = "met" if worst <= LIMIT else "missed"
     lines += ["", f"The aim, both ways within {LIMIT} times, is {told}: {worst:.2f} at most."]
     slow = [

@@ -150,6 +150,24 @@ def test_a_bad_image_fails_alone(finished_run: Path, discs: Path, tmp_path: Path
     assert len(list((tmp_path / "out").glob("*.png"))) == 20
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(["--prob"], ["--overlay"], ["--overwrite"], ["--tile", "512"], ["--overlap", "64"]),
+        *(["--level", "1"], ["--as", "coco"], ["--submission", "a.csv"], ["--like", "b.csv"]),
+        *(["--engine", "openvino"], ["--objects", "watershed"]),
+    ],
+    ids=lambda option: option[0],
+)
+def test_a_cluster_refuses_what_it_would_not_do(
+    finished_run: Path, discs: Path, tmp_path: Path, option: list[str]
+) -> None:
+    line = ("predict", finished_run, discs / "images", "-o", tmp_path / "out")
+    code, said = calco(*line, "--cluster", "ray", *option)
+    assert (code, "error[CLUSTER]" in said, option[0] in said) == (2, True, True)
+    assert not (tmp_path / "out").exists()
+
+
 def test_objects_are_written_for_other_programs(
     finished_run: Path, discs: Path, tmp_path: Path
 ) -> None:

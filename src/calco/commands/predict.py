@@ -67,6 +67,8 @@ def predict(
             "--like": like,
         }
         here |= {"--submission": submission, "--as": as_formats, "--tile": tile, "--level": level}
+        here |= {"--overlap": overlap, "--objects": objects != "components"}
+        here |= {"--engine": engine not in ("auto", "torch")}
         if _is_for_cluster(cluster, [*images, out], [n for n, given in here.items() if given]):
             _predict_on_cluster(terminal, runs, images, out, (chosen, device, as_json))
             return

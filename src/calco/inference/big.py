@@ -269,5 +269,5 @@ def _sees_whole_images(path: Path) -> Problem:
         "IMG_SIZE",
         "this model sees images shrunk to one size, and so large a one only in parts",
         str(path),
-        do="cut the image as the training images were, or train without plan.resize_px",
+        do="cut the image as the training images were, or train without fit.resize_px",
     )

@@ -28,8 +28,8 @@ class _Tested:
 def compare(runs: Sequence[RunDir], bootstrap: int = 2000) -> list[Comparison]:
     """Compare each further run with the first, image by image.
 
-    Only pictures that both were tested on count, told by their content: names may be the same in
-    two data sets. One training of each says nothing about the luck of another seed.
+    Only pictures that both were tested on count: the same name, and the same content, as names may
+    be the same in two data sets. One training of each says nothing about the luck of another seed.
 
     Args:
         runs: Finished runs, at least two.
