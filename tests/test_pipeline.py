@@ -120,6 +120,7 @@ def test_an_encoder_that_cannot_be_had_is_told_before_data_are_read(tmp_path: Pa
         run(tmp_path / "no such data", config, RunDir(tmp_path / "run"), Clock(), Listener())
 
 
+@pytest.mark.slow
 def test_another_encoder_with_weights_from_a_file_stops_and_resumes(
     discs: Path,
     tiny_config: Config,

@@ -105,7 +105,7 @@ SAMPLE = "{root}/sample_submission.csv"
 FORMULA = Raised(submit_formula, "SUBMISSION_FORMULA", "", "rename the image", "'=1+1'")
 FEWER = Raised(submit("x", "a", "b"), "SUBMISSION_EXTRA", SAMPLE, "exactly the images", "c")
 MORE = Raised(submit(*NAMES, "y"), "SUBMISSION_MISSING", SAMPLE, "exactly the images", "y")
-NO_FOLDER = Refused("DATA_MISSING", ZIP, "unpack it", "data must be a folder a file")
+NO_FOLDER = Refused("DATA_MISSING", ZIP, "unpack it", "data must be a folder or a .tar")
 PACKED = Refused("DATA_EMPTY", "{root}", "unpack the archive first", "1 .zip")
 NO_IMAGE = Refused("IMG_FORMAT", "images/x.png", "convert it to PNG", "a zip archive")
 

@@ -101,6 +101,7 @@ def told(code: str, folder: Path) -> str:
     return " ".join([run.stdout, run.stderr, *(path.name for path in home.iterdir())])
 
 
+@pytest.mark.slow
 def test_nothing_is_told_to_anybody(graph: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(graph)
     said = told(WORK, tmp_path)

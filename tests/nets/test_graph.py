@@ -28,6 +28,7 @@ def images(size: tuple[int, int], channels: int, count: int = 2) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, *size, channels), dtype=np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "plan",
     [
@@ -49,6 +50,7 @@ def test_one_graph_serves_every_size(plan: NetworkPlan) -> None:
         np.testing.assert_allclose(found, wanted, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_folds_become_one_graph_and_exporting_changes_nothing() -> None:
     network = Ensemble([built(PLAN, 0), built(PLAN, 1)]).eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -78,6 +78,7 @@ def test_the_file_predicts_as_the_run_does(run: RunDir, pictures: Path, tmp_path
     assert written["weights_sha256"] == sha256_of(run.weights)
 
 
+@pytest.mark.slow
 def test_a_pair_for_openvino_predicts_as_the_run_does(
     run: RunDir, pictures: Path, tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_torch_program_is_written_but_never_loaded(
         Predictor.from_run(out)
 
 
+@pytest.mark.slow
 def test_whole_numbers_say_what_they_cost(finished_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.xml"
     options = ExportOptions("openvino", int8=True, max_drop=1.0)
@@ -143,6 +145,7 @@ def test_whole_numbers_say_what_they_cost(finished_run: Path, tmp_path: Path) ->
     assert int8.dice_after == pytest.approx(np.mean(after), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_whole_numbers_that_cost_too_much_are_not_left(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +189,7 @@ def test_export_needs_images(run: RunDir, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("model.onnx*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["onnxscript", "onnxruntime"])
 def test_a_missing_package_is_named(
     package: str, run: RunDir, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

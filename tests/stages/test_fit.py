@@ -214,6 +214,7 @@ def test_patience_ends_training(
     assert "did not improve" in result.stopped_because
 
 
+@pytest.mark.slow
 def test_the_budget_ends_training_in_time(
     prepared: tuple[Loaders, Plan], tiny_config: Config, tmp_path: Path
 ) -> None:

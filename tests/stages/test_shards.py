@@ -190,6 +190,7 @@ def test_a_team_does_not_copy_shards(
     assert not (tmp_path / "scratch").exists()
 
 
+@pytest.mark.slow
 def test_a_run_on_shards_scores_as_one_on_the_folder(
     discs: Path, shards: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,7 @@ def tell(name: str, folder: Path, proxy: str, run_id: str = "", **more: str) -> 
     return done.stdout.rpartition("RUN ")[2].strip()
 
 
+@pytest.mark.slow
 def test_tensorboard(tmp_path: Path, trap: tuple[str, list[object]]) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -100,6 +101,7 @@ def test_tensorboard(tmp_path: Path, trap: tuple[str, list[object]]) -> None:
     assert not callers
 
 
+@pytest.mark.slow
 def test_mlflow(tmp_path: Path, trap: tuple[str, list[object]]) -> None:
     pytest.importorskip("mlflow")
     import sqlite3

@@ -60,14 +60,9 @@ def predict(
     with speaking(verbose, quiet) as terminal:
         chosen = dialect_of(dialect)  # a typo is said before an hour of work
         runs = [existing_run(each) for each in (run, *(more or ()))]
-        here: dict[str, object] = {
-            "--prob": prob,
-            "--overlay": overlay,
-            "--overwrite": overwrite,
-            "--like": like,
-        }
-        here |= {"--submission": submission, "--as": as_formats, "--tile": tile, "--level": level}
-        here |= {"--overlap": overlap, "--objects": objects != "components"}
+        here: dict[str, object] = {"--prob": prob, "--overlay": overlay, "--overwrite": overwrite}
+        here |= {"--submission": submission, "--like": like, "--as": as_formats, "--tile": tile}
+        here |= {"--overlap": overlap, "--level": level, "--objects": objects != "components"}
         here |= {"--engine": engine not in ("auto", "torch")}
         if _is_for_cluster(cluster, [*images, out], [n for n, given in here.items() if given]):
             _predict_on_cluster(terminal, runs, images, out, (chosen, device, as_json))
