@@ -17,7 +17,6 @@ import calco.inference.outputs as outputs
 import calco.stages.predict as stage
 from calco.files import read_csv
 from calco.images.io import read_image
-from calco.inference.streams import AHEAD
 from calco.records import ImageSpec, Prediction
 from calco.stages.predict import PredictOptions, mask_files, predict_files
 
@@ -212,6 +211,7 @@ def test_images_overlap_but_not_all_of_them(
             return super().prob(image)
 
     monkeypatch.setattr(stage, "read_image", watched_read)
+    monkeypatch.setattr(stage, "FILES_AHEAD", 2)
     options = PredictOptions(at_once=2)
     predict_files(Slow(), [images], tmp_path / "out", options, tell)
-    assert 2 <= max(ahead) <= 2 + AHEAD + 1
+    assert 2 <= max(ahead) <= 2 + 2 + 1
