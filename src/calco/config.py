@@ -206,8 +206,8 @@ class FitConfig(Section):
     min_delta: NonNegative = 0.0005
     """Smallest change of the monitored figure that counts as improvement for patience."""
     fsdp: bool = False
-    """Divide weights, gradients and the optimiser's state among the processes of ``devices``, for
-    networks that one GPU does not hold."""
+    """Divide trained weights, gradients and the optimiser's state among the processes of
+    ``devices``; the whole network and its average stay in each."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Loader processes; 0 loads in the training process, right for cached data on few cores."""
     validation_share: Annotated[float, Field(gt=0, le=1)] = 0.06
