@@ -7,6 +7,7 @@ import json
 from benchmark_sweep import PAGE, REPORT, page
 
 FOUND = {
+    "pruner": "median",
     "n_trials": 12,
     "n_given_up": 8,
     "best_dice": {"pruned": 0.82, "full": 0.8235},
@@ -25,3 +26,7 @@ def test_both_aims_count() -> None:
     assert f"{row} yes |" in page({"a": FOUND})
     assert page({"a": {**FOUND, "time_share": 0.51}}).count("**no**") == 1
     assert page({"a": {**FOUND, "dice_lost": 0.0051}}).count("**no**") == 1
+
+
+def test_trials_in_full_alone_are_no_comparison() -> None:
+    assert page({"a": {**FOUND, "pruner": "none"}}) == page({})

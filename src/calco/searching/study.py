@@ -29,7 +29,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from calco.errors import CalcoError, StoppedError
 from calco.files import from_json, to_json
-from calco.records import Epoch, Pruner, Sweep, SweepSpec, SweepTrial, TrialState
+from calco.records import Epoch, Sweep, SweepSpec, SweepTrial, TrialState
+from calco.searching.pruning import Rungs, make_pruner
 from calco.searching.sampler import SeededTpe
 from calco.searching.space import Choices, Dimension, Params, Space, Value
 from calco.searching.storage import engine_url, open_storage, storage_lost, turn_in
@@ -39,15 +40,9 @@ Report = Callable[[float, Epoch], None]
 TrainOn = Callable[[Params, Report], float]
 """Trains with some settings and returns the mean validation Dice of the weights kept."""
 
-RUNGS = 10  # moments of a trial at which it is compared with the others
 POLL_S = 0.5  # between looks at what other workers do
 FAULTS = (CalcoError, RuntimeError, MemoryError)  # that end a trial and not the sweep
 LOST = (optuna.exceptions.StorageInternalError, SQLAlchemyError, AssertionError)
-# The first trial has the settings of the plan: others may be held against it alone. In the first
-# tenth, averaged weights lag behind: of twelve trials the best had a Dice of 0.00. Both are chosen
-# on that one sweep, see reports/sweep.json and docs/how-to/sweep.md.
-N_STARTUP = 1  # complete trials before one is given up
-FIRST_RUNG = 2
 MIN_FOR_IMPORTANCE = 8  # trials; of fewer, luck would be called importance
 SLOT, SPEC, READY, BEGUN = "slot", "spec", "ready", "begun"
 HISTORY, SECONDS, PROBLEM = "history", "seconds", "problem"
@@ -160,7 +155,7 @@ class SharedStudy:
             StoppedError: After a signal; the trial under way waits again.
         """
         sampler = SeededTpe(spec.seed, n_random=min(10, max(4, spec.n_trials // 3)))
-        study = self._load(sampler, _pruner(spec.pruner))
+        study = self._load(sampler, make_pruner(spec.pruner))
         while job.may_begin():
             self.turn.acquire()
             try:
@@ -198,7 +193,7 @@ class SharedStudy:
         self, study: optuna.Study, trial: Trial, values: Params, train_on: TrainOn
     ) -> float:
         history: list[Epoch] = []
-        rungs = _Rungs(trial)
+        rungs = Rungs(trial)
 
         def report(fraction: float, epoch: Epoch) -> None:
             history.append(epoch)
@@ -267,50 +262,6 @@ class SharedStudy:
         return optuna.load_study(
             study_name=self.place.name, storage=self.storage, sampler=sampler, pruner=pruner
         )
-
-
-class _Rungs:
-    """Compares a trial with others after each tenth of it.
-
-    Trials are validated at different moments. At a rung that none fell on, what was known by then
-    stands.
-    """
-
-    def __init__(self, trial: Trial) -> None:
-        self.trial = trial
-        self.last, self.dice = 0, math.nan
-
-    def note(self, fraction: float, dice: float) -> None:
-        """Take in a validation.
-
-        Raises:
-            TrialPruned: When the trial is given up.
-        """
-        if not math.isfinite(dice):
-            return
-        rung = min(RUNGS, int(RUNGS * fraction + 1e-9))
-        for passed in range(self.last + 1, rung):
-            if math.isfinite(self.dice):
-                self.trial.report(self.dice, passed)
-        self.dice = dice
-        if rung <= self.last:
-            return
-        self.last = rung
-        self.trial.report(dice, rung)
-        if rung < RUNGS and self.trial.should_prune():
-            raise optuna.TrialPruned
-
-
-def _pruner(name: Pruner) -> optuna.pruners.BasePruner:
-    match name:
-        case "median":
-            return optuna.pruners.MedianPruner(
-                n_startup_trials=N_STARTUP, n_warmup_steps=FIRST_RUNG
-            )
-        case "hyperband":
-            return optuna.pruners.HyperbandPruner(min_resource=FIRST_RUNG, max_resource=RUNGS)
-        case "none":
-            return optuna.pruners.NopPruner()
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:
