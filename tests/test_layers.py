@@ -22,6 +22,7 @@ ROOT = PACKAGE.parents[1]
 LAYER = {
     "errors": 0,
     "wording": 0,
+    "ahead": 0,
     "archives": 0.5,
     "files": 1,
     "replay": 1,
@@ -64,6 +65,7 @@ SERVING = ("predict", "submission", "annotations", "suggest", "export", "cluster
 TORCH_FREE = (
     "errors",
     "wording",
+    "ahead",
     "archives",
     "replay",
     "strict_yaml",

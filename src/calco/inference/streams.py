@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from threading import Condition, Lock
 from typing import Protocol, Self, TypeVar
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from calco.ahead import in_order
 from calco.images.tiles import Tiling
 from calco.inference.device import usable_cores
 from calco.records import ImageSpec, Postprocess
@@ -168,17 +168,5 @@ def abreast(
             have nothing to do once so many small ones after it are done.
     """
     at_once = at_once or usable_cores()
-    waiting: deque[Future[_Result]] = deque()
-    with (
-        Streams(tracer, at_once) as streams,
-        ThreadPoolExecutor(at_once + 1, thread_name_prefix="calco-predict") as pool,
-    ):
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, streams, item))
-                if len(waiting) - at_once > ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with Streams(tracer, at_once) as streams:
+        yield from in_order(partial(work, streams), items, at_once + 1, at_once + ahead)

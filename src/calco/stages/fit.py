@@ -161,7 +161,8 @@ class Trainer:
         """One forward, backward and update; a step that is not finite changes nothing."""
         images, masks, numbers = (self.fabric.to_device(part) for part in batch)
         images = images.contiguous(memory_format=self.layout)  # (B, C, H, W) uint8
-        set_learning_rate(self.optimizer, self.plan.learning_rate * self._rate_factor())
+        factor = learning_rate_factor(self.plan.schedule, self.fraction, self.step)
+        set_learning_rate(self.optimizer, self.plan.learning_rate * factor)
         if not self.team.leads:  # whose state the first one's file does not hold: dropout
             torch.manual_seed(hash((self.config.seed, self.team.rank, self.step)))
         logits = self.network(images)  # (B, 1, H, W)
@@ -204,9 +205,6 @@ class Trainer:
         if self.bad_steps >= MAX_BAD_STEPS:
             files = tuple(self.loaders.train.ids[int(i)] for i in numbers)
             raise CalcoError(not_finite(self.step, files, self.plan))
-
-    def _rate_factor(self) -> float:
-        return learning_rate_factor(self.plan.schedule, self.fraction, self.step)
 
     def _fraction(self) -> float:
         """Share of training done, by steps or by clock, whichever is further."""
@@ -333,8 +331,10 @@ class Trainer:
     def _save(self, *, best: bool) -> None:
         """Write history, the best weights when asked, and every minute the state to resume."""
         overdue = self.clock.elapsed_s - self.saved_at_s > SAVE_EVERY_S
-        (due,) = self.team.led(bool(self.stop.by) or (overdue and not self.stopped_because))
-        self.trained.gather()
+        wanted = bool(self.stop.by) or (overdue and not self.stopped_because)
+        due, best = map(bool, self.team.led(wanted, best))
+        if due or best:
+            self.trained.gather()
         optimizer = self.trained.optimizer_state(self.optimizer.optimizer) if due else {}
         if not self.team.leads:
             return

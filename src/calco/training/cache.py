@@ -7,9 +7,7 @@ case training sees uint8 arrays of the same pixels, and therefore makes the same
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +17,7 @@ from typing import BinaryIO, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from calco.ahead import in_order
 from calco.archives import archive_of
 from calco.errors import CalcoError, Problem
 from calco.formats.truth import read_sample, read_truth
@@ -146,7 +145,7 @@ def decode(
     faults: list[Problem] = []
     streams = scratch is not None and is_sharded(index)
     with _Store(scratch, limit_bytes or 0) as store:
-        for result in in_order(lambda sample: _read(sample, index), index.samples):
+        for result in read_ahead(lambda sample: _read(sample, index), index.samples):
             if isinstance(result, CalcoError):
                 faults += result.problems
             elif streams and not store.has_room(result):
@@ -290,17 +289,10 @@ class _Store:
         )
 
 
-def in_order(read: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+def read_ahead(read: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
     """Yield what is read of items; threads read ahead, and only a few results are in memory."""
     readers = min(MAX_READERS, (os.cpu_count() or 1) + 1)
-    waiting: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(readers) as pool:  # decoding releases the GIL
-        for item in items:
-            waiting.append(pool.submit(read, item))
-            if len(waiting) > readers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return in_order(read, items, readers, readers)  # decoding releases the GIL
 
 
 def _n_bytes(sample: Held) -> int:

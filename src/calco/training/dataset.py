@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from calco.errors import CalcoError, Problem
 from calco.images.augment import augment, generator_for, resized
 from calco.records import ImageSpec, Plan
-from calco.training.cache import Decoded, Held, in_order
+from calco.training.cache import Decoded, Held, read_ahead
 from calco.training.steps import Batches, Feed
 from calco.training.team import ALONE, Team
 from calco.wording import counted
@@ -74,8 +74,8 @@ class Crops(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         self.side_px = rule.resize_px or rule.crop_px
         self.samples = samples
         if side_px := rule.resize_px:
-            self.samples = list(in_order(lambda sample: _shrunken(sample, side_px), samples))
-        masks = in_order(lambda sample: sample.mask, self.samples)  # streamed ones are decoded
+            self.samples = list(read_ahead(lambda sample: _shrunken(sample, side_px), samples))
+        masks = read_ahead(lambda sample: sample.mask, self.samples)  # streamed ones are decoded
         self.focus_points = [
             _foreground_points(mask, generator_for(seed, 0, i)) for i, mask in enumerate(masks)
         ]
