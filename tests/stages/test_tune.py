@@ -1,3 +1,5 @@
+"""Clean-up is chosen on validation: found where it is known, left alone where it is not."""
+
 from __future__ import annotations
 
 import time
@@ -6,60 +8,16 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from tests.stages.planted import discs, mean_dice, planted
 
 from calco.config import TuneConfig
 from calco.inference.maps import ProbMap
 from calco.inference.postprocess import clean, label_objects
-from calco.metrics.summary import score_image
 from calco.records import Postprocess
 from calco.stages import tune
-from calco.stages.tune import looks_to_try, nested_dice, tune_postprocess, tune_viewed
+from calco.stages.tune import tune_postprocess
 
 ALL = TuneConfig()
-
-
-def mean_dice(maps: list[ProbMap], params: Postprocess) -> float:
-    return float(
-        np.mean([score_image("", "", "", clean(m.levels, params), m.true).dice for m in maps])
-    )
-
-
-def discs(
-    rng: np.random.Generator, size: tuple[int, int], n: int, radius_px: tuple[int, int]
-) -> NDArray[np.uint8]:
-    """Draw filled discs, (H, W) uint8 {0, 1}, away from the border."""
-    image = np.zeros(size, np.uint8)
-    for _ in range(n):
-        radius = int(rng.integers(*radius_px))
-        centre = [int(rng.integers(radius + 1, side - radius - 1)) for side in size[::-1]]
-        cv2.circle(image, centre, radius, 1, -1)
-    return image
-
-
-def planted(
-    n: int = 24,
-    *,
-    seed: int = 0,
-    object_prob: float = 0.95,
-    ground_prob: float = 0.02,
-    empty_share: float = 0.0,
-    n_spots: int = 0,
-    noise: float = 0.01,
-) -> list[ProbMap]:
-    """Maps whose right settings are known: discs of at least 150 px, false spots of 3 x 3 px."""
-    rng = np.random.default_rng(seed)
-    size = (96, 80)
-    maps = []
-    for i in range(n):
-        true = discs(rng, size, 0 if i < empty_share * n else 3, (7, 12))
-        spots = np.zeros(size, np.uint8)
-        for row, col in rng.integers(2, 76, size=(n_spots, 2)):
-            spots[row : row + 3, col : col + 3] = 1
-        prob = np.where((true | spots) > 0, object_prob, ground_prob)
-        prob = (prob + rng.normal(0, noise, size)).clip(0, 1)
-        maps.append(ProbMap(f"i{i}", f"i{i}", np.rint(prob * 255).astype(np.uint8), true > 0))
-    return maps
 
 
 class TestThreshold:
@@ -330,77 +288,3 @@ def test_82_images_of_512_px_take_seconds() -> None:
     start = time.process_time()
     tune_postprocess(maps, ALL)
     assert time.process_time() - start < 15  # about 2 s on a free core
-
-
-# --- nested
-
-
-def test_nested_tuning_is_plain_tuning_where_folds_agree() -> None:
-    folds = [planted(8, seed=s, object_prob=0.4, n_spots=3) for s in range(3)]
-    together = [m for fold in folds for m in fold]
-    tuned = mean_dice(together, tune_postprocess(together, ALL))
-    assert nested_dice(folds, ALL) == pytest.approx(tuned, abs=0.002)
-
-
-def test_nested_tuning_shows_what_does_not_carry_over() -> None:
-    # one fold needs a threshold below 0.3, which the other two know nothing of
-    odd = planted(8, seed=1, object_prob=0.3)
-    usual = [planted(8, seed=s, object_prob=0.95, ground_prob=0.6) for s in (2, 3)]
-    nested = nested_dice([odd, *usual], ALL)
-    on_odd = mean_dice(odd, tune_postprocess([*usual[0], *usual[1]], ALL))
-    on_usual = [
-        mean_dice(fold, tune_postprocess([*odd, *other], ALL))
-        for fold, other in (usual, usual[::-1])
-    ]
-    assert on_odd < 0.1
-    assert nested == pytest.approx(np.mean([on_odd, *on_usual]))
-
-
-def test_a_single_fold_has_no_others() -> None:
-    assert np.isnan(nested_dice([planted(4)], ALL))
-
-
-# --- views
-
-
-FLIPPED = Postprocess(flips=True)
-
-
-def test_views_are_used_when_they_help() -> None:
-    plain, viewed = planted(noise=0.3, object_prob=0.7), planted(noise=0.1, object_prob=0.7)
-    before = tune_postprocess(plain, ALL)
-    look = replace(FLIPPED, mean="logit", scales=(0.5,))
-    tuned = tune_viewed((plain, before), viewed, look, ALL)
-    assert tuned.look == look.look
-    plainly = replace(tuned, flips=False, mean="prob", scales=(), note="")
-    assert plainly == replace(tune_postprocess(viewed, ALL), note="")
-    dice = mean_dice(viewed, tuned)
-    assert tuned.note == f"{before.note}; with scales 0.5, logits averaged {dice:.3f}"
-
-
-def test_views_are_not_used_when_they_gain_nothing() -> None:
-    maps = planted(noise=0.1, object_prob=0.7)
-    before = tune_postprocess(maps, ALL)
-    tuned = tune_viewed((maps, before), maps, FLIPPED, ALL)
-    assert replace(tuned, note="") == replace(before, note="")
-    assert tuned.note.startswith(f"{before.note}; mirror images: ")
-    assert tuned.note.endswith("not used")
-
-
-def test_further_views_keep_what_was_won_before() -> None:
-    plain, viewed = planted(noise=0.3, object_prob=0.7), planted(noise=0.1, object_prob=0.7)
-    flipped = tune_viewed((plain, tune_postprocess(plain, ALL)), viewed, FLIPPED, ALL)
-    turned = tune_viewed((viewed, flipped), viewed, replace(FLIPPED, turns=True), ALL)
-    assert turned.look == FLIPPED.look
-    assert "with mirror images" in turned.note
-    assert turned.note.endswith("not used")
-
-
-def test_what_is_tried_is_what_is_asked_for() -> None:
-    every = TuneConfig(turns=True, scales=True)
-    tried = [(look.flips, look.turns, look.scales) for look in looks_to_try(every)]
-    assert tried == [(True, False, ()), (True, True, ()), (True, True, (0.8, 1.25))]
-    assert [look.flips for look in looks_to_try(ALL)] == [True]
-    alone = looks_to_try(TuneConfig(flips=False, scales=True))
-    assert [(look.flips, look.scales) for look in alone] == [(False, (0.8, 1.25))]
-    assert looks_to_try(TuneConfig(enabled=False, turns=True)) == ()
