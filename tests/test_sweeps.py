@@ -80,7 +80,8 @@ def test_the_best_settings_train_to_the_same_validation_dice(swept: Swept, tmp_p
     assert best is not None
     out = tmp_path / "run"
     arguments = ["train", str(swept.data), "--config", str(swept.folder.best_yaml), "-o", str(out)]
-    result = CliRunner().invoke(app, [*arguments, "-q"])
+    assert load_config(swept.folder.best_yaml).fit.epochs is None  # for a training of any length
+    result = CliRunner().invoke(app, [*arguments, "-q", "--epochs", "2"])
     assert result.exit_code == 0, result.output
     history = list(csv.DictReader((out / "history.csv").open(encoding="utf-8")))
     reached = max(float(row["validation_dice"]) for row in history)
@@ -104,7 +105,7 @@ def test_the_page_needs_nothing_else(swept: Swept) -> None:
 
 def test_resuming_a_finished_sweep_changes_nothing(swept: Swept) -> None:
     before = swept.folder.trials_csv.read_bytes()
-    found = resume_sweep(swept.folder, SweepOptions(), None, SweepListener())
+    found = resume_sweep(swept.folder, SweepOptions(), None, SweepListener(), swept.data)
     assert found.trials == swept.found.trials
     assert swept.folder.trials_csv.read_bytes() == before
 
@@ -120,6 +121,9 @@ def test_without_an_end_or_with_too_little_time_nothing_begins(
         (endless, options(tmp_path), "trials need an end"),
         (tiny_config, options(tmp_path, budget_s=20.0), "6.7 s for each of 3"),
         (tiny_config, options(tmp_path, storage="mysql://a/b"), "cannot share"),
+        (tiny_config, options(tmp_path, name="ours"), "has no name"),
+        (load_config(None, (*TINY, "split.folds=3")), options(tmp_path), "split.folds"),
+        (load_config(None, (*TINY, "devices=2")), options(tmp_path), "devices"),
         (tiny_config, replace(options(tmp_path), space=tmp_path / "no.yaml"), "No such file"),
     ]
     for config, given, said in cases:
@@ -137,6 +141,83 @@ def test_a_fault_of_the_data_leaves_no_folder(tmp_path: Path, tiny_config: Confi
     assert not folder.path.exists()
 
 
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        ("fit.crop_px: {low: 32, high: 64}", "got 33 px"),
+        ("fit.crop_px: [32, 40, 41]", "got 41 px"),
+        ("model.layer_decay: [0.5]", "unknown setting"),
+        ("fit.layer_decay: [0.5, 0.7]", "unet has no encoder"),
+        ("model.pretrained: [true, false]", "would change no trial; got model.family unet"),
+        ("loss.gamma: {low: 1, high: 3}", "would change no trial; got loss.name bce_dice"),
+    ],
+)
+def test_what_no_trial_could_use_is_said_before_the_first(
+    discs: Path, tiny_config: Config, tmp_path: Path, space: str, said: str
+) -> None:
+    given = options(tmp_path)
+    (tmp_path / "space.yaml").write_text(space, encoding="utf-8")
+    folder = SweepDir(tmp_path / "sweep")
+    with pytest.raises(CalcoError) as caught:
+        begin_sweep(discs, tiny_config, given, folder, Clock(), SweepListener())
+    assert said in " ".join(map(str, caught.value.problems))
+    assert not folder.path.exists()
+
+
+def test_settings_of_some_searched_losses_are_searched(
+    discs: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    given = options(tmp_path, n_trials=2)
+    both = "loss.gamma: [1, 2]\nloss.name: [focal, dice]\n"
+    (tmp_path / "space.yaml").write_text(both, encoding="utf-8")
+    folder = SweepDir(tmp_path / "sweep")
+    found = begin_sweep(discs, tiny_config, given, folder, Clock(), SweepListener())
+    assert found.count("complete", "pruned") == 2
+
+
+def test_a_folder_that_another_sweep_took_meanwhile_is_left_alone(
+    discs: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    folder = SweepDir(tmp_path / "sweep")
+    theirs = folder.path / "study.db"
+
+    def take(record: object) -> None:  # while we read the data
+        folder.path.mkdir(exist_ok=True)
+        theirs.write_text("a study", encoding="utf-8")
+
+    listener = SweepListener(on_record=take)
+    with pytest.raises(CalcoError, match="not empty"):
+        begin_sweep(discs, tiny_config, options(tmp_path), folder, Clock(), listener)
+    assert theirs.read_text(encoding="utf-8") == "a study"
+
+
+def test_a_sweep_that_is_interrupted_before_its_first_trial_leaves_no_folder(
+    discs: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("calco.sweeps.set_up", interrupt)
+    folder = SweepDir(tmp_path / "sweep")
+    with pytest.raises(KeyboardInterrupt):
+        begin_sweep(discs, tiny_config, options(tmp_path), folder, Clock(), SweepListener())
+    assert not folder.path.exists()
+
+
+@pytest.mark.slow
+def test_a_budget_is_shared_and_kept(discs: Path, tmp_path: Path) -> None:
+    config = load_config(None, tuple(s for s in TINY if not s.startswith("fit.epochs")))
+    given = options(tmp_path, budget_s=36.0)
+    clock, folder = Clock(36.0), SweepDir(tmp_path / "sweep")
+    found = begin_sweep(discs, config, given, folder, clock, SweepListener())
+    assert found.count("complete", "pruned") == 3
+    assert found.trials[0].state == "complete"
+    each_s = found.spec.each_s
+    assert each_s is not None
+    assert 0.5 * each_s < found.trials[0].seconds < 1.3 * each_s
+    assert clock.elapsed_s < 1.15 * 36
+
+
 def test_another_worker_helps_only_with_the_same_sweep(
     discs: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
@@ -152,6 +233,8 @@ def test_another_worker_helps_only_with_the_same_sweep(
     with pytest.raises(CalcoError, match="different config"):
         begin_sweep(discs, other, given, SweepDir(tmp_path / "c"), Clock(), SweepListener())
     assert not (tmp_path / "c").exists()
+    with pytest.raises(CalcoError, match="of another folder"):
+        resume_sweep(SweepDir(tmp_path / "b"), given, None, SweepListener(), tmp_path)
     with pytest.raises(CalcoError, match="repeat the --storage"):
         resume_sweep(SweepDir(tmp_path / "b"), SweepOptions(), None, SweepListener())
 
@@ -253,12 +336,18 @@ def test_the_test_part_is_never_opened_and_a_signal_stops_cleanly(
 
 
 def test_a_sweep_is_resumed_as_it_was_begun(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["sweep", ".", "--resume", "-o", "x", "--trials", "3"])
-    assert result.exit_code == 2
-    assert "--trials" in result.output
+    for settled in (["--trials", "3"], ["--pruner", "none"], ["--name", "other"]):
+        result = CliRunner().invoke(app, ["sweep", ".", "--resume", "-o", "x", *settled])
+        assert result.exit_code == 2
+        assert settled[0] in result.output
     result = CliRunner().invoke(app, ["sweep", ".", "--resume", "-o", str(tmp_path)])
     assert result.exit_code == 2
     assert "not a folder of a sweep" in result.output
+    (tmp_path / "config.yaml").touch()
+    result = CliRunner().invoke(app, ["sweep", ".", "--resume", "-o", str(tmp_path)])
+    assert "ended before its first trial" in result.output
+    result = CliRunner().invoke(app, ["sweep", ".", "--budget", "1h", "--lost-after", "soon"])
+    assert "--lost-after" in result.output
 
 
 def test_best_settings_are_plain_yaml(swept: Swept) -> None:

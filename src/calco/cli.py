@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import typer
 
 from calco import __version__
@@ -37,6 +39,7 @@ def version() -> None:
 def main() -> None:
     """Run the command line; the entry point of the ``calco`` script."""
     share_cores()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left behind
     app()
 
 

@@ -38,7 +38,7 @@ def is_helper() -> bool:
     return os.environ.get("RANK", "0") != "0"
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, option: str = "--budget") -> float:
     """Return the seconds of ``90``, ``90s``, ``20m`` or ``1h30m``.
 
     Raises:
@@ -54,7 +54,7 @@ def parse_duration(text: str) -> float:
     )
     if not match or not any(match.groups()):
         raise CalcoError(
-            Problem("BUDGET", "not a duration", "--budget", repr(text), "90s, 20m or 1h30m")
+            Problem("BUDGET", "not a duration", option, repr(text), "90s, 20m or 1h30m")
         )
     hours, minutes, seconds = (float(g or 0) for g in match.groups())
     return 3600 * hours + 60 * minutes + seconds

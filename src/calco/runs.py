@@ -50,6 +50,8 @@ from calco.records import (
 from calco.records.score_rows import SCORE_COLUMNS, score_fields, score_row
 from calco.wording import name_some, place
 
+LOCK = ".lock"  # held by who writes; what is left of it is no run
+
 
 @dataclass(frozen=True)
 class RunDir:
@@ -137,15 +139,13 @@ class RunDir:
         Raises:
             CalcoError: When the folder is not empty or is a file.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise CalcoError(
-                Problem(
-                    "RUN_EXISTS",
-                    "the output folder is not empty",
-                    str(self.path),
-                    do="choose another -o, or add --resume to continue a stopped run",
-                )
-            )
+        is_folder = self.path.is_dir()
+        if is_folder and all(path.name == LOCK for path in self.path.iterdir()):
+            return
+        if is_folder or self.path.exists():
+            what, where = "the output folder is not empty", str(self.path)
+            do = "choose another -o, or add --resume to continue a stopped run"
+            raise CalcoError(Problem("RUN_EXISTS", what, where, do=do))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -155,7 +155,7 @@ class RunDir:
             CalcoError: When a living process already writes here.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        path = self.path / ".lock"
+        path = self.path / LOCK
         lock = FileLock(path, timeout=0)  # the system's own: gone with a process that is killed
         try:
             lock.acquire()

@@ -7,36 +7,46 @@ that ``calco train`` will keep aside. From then on nothing of the test part is o
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calco.config import Config, config_to_yaml
 from calco.errors import CalcoError, Problem, StoppedError
 from calco.files import write_atomic
-from calco.nets.asked import require_network
+from calco.nets.asked import require_agreeing, require_network
 from calco.pipeline import Listener, describe_machine
-from calco.records import Audit, Pruner, Split, Sweep, SweepSpec, SweepTrial
+from calco.records import STOPPED_BY, Audit, Plan, Pruner, Split, Sweep, SweepSpec, SweepTrial
 from calco.searching.folder import StudyNote, SweepDir
-from calco.searching.space import Space, default_space, overlay, parse_space, read_space
+from calco.searching.space import Params, Space, default_space, overlay, parse_space, read_space
 from calco.searching.space import space_to_yaml as as_yaml
 from calco.stages.audit import audit_samples, require_unchanged
 from calco.stages.plan import worthwhile_crops
 from calco.stages.samples import index_samples
 from calco.stages.split import split_samples
-from calco.stages.sweep import agree, ask, count_trials, open_study, require_result, sweep
+from calco.stages.sweep import (
+    agree,
+    ask,
+    count_trials,
+    open_study,
+    require_optuna,
+    require_result,
+    require_sound,
+    sweep,
+)
 from calco.stages.sweep_page import write_sweep_page
 from calco.training.budget import Clock
 from calco.training.cache import Decoded, decode, is_sharded
+from calco.training.progress import Progress
 from calco.training.shared_cache import decode_shared, remove_shared
 from calco.training.signals import stop_on_signals
 from calco.training.threads import threads_restored
-from calco.trials import Bench, as_params, fixed_by, set_up, train_trial
+from calco.trials import Bench, Report, as_params, fixed_by, set_up, train_trial
 
 if TYPE_CHECKING:  # it needs Optuna, an extra
     from calco.searching.study import SharedStudy
@@ -99,6 +109,7 @@ def begin_sweep(
         CalcoError: Lists all faults of the data, the settings or the search space.
         StoppedError: After a signal; ``resume_sweep`` goes on.
     """
+    require_optuna()
     asked = _ask(data, config, options)
     folder.run.require_new()
     require_network(asked.config)
@@ -120,7 +131,11 @@ def begin_sweep(
 
 
 def resume_sweep(
-    folder: SweepDir, options: SweepOptions, device: str | None, listener: SweepListener
+    folder: SweepDir,
+    options: SweepOptions,
+    device: str | None,
+    listener: SweepListener,
+    data: Path | None = None,
 ) -> Sweep:
     """Go on with a sweep, alone or beside workers that are at it.
 
@@ -129,22 +144,27 @@ def resume_sweep(
         options: The storage, unless it lies in the folder, and the silence of a killed worker.
         device: To train on; None takes the one it was begun with.
         listener: Hears of every trial.
+        data: Folder that the user means; None takes the one it was begun with.
 
     Raises:
-        CalcoError: When the folder holds no sweep, or its images or masks changed since.
+        CalcoError: When the folder holds no sweep, one of other data, or its images or masks
+            changed since.
         StoppedError: After another signal.
     """
     note = folder.load_note()
+    if note.own and options.storage:
+        what, do = "the study of this sweep lies in its folder", "leave out --storage"
+        raise CalcoError(Problem("SWEEP_STORAGE", what, "--storage", do=do))
     if not (note.own or options.storage):
-        what, do = (
-            "the study of this sweep lies elsewhere",
-            "repeat the --storage it was begun with",
-        )
+        what, do = "the study of this sweep lies elsewhere", "repeat the --storage it began with"
         raise CalcoError(Problem("SWEEP_STORAGE", what, "--storage", "none", do=do))
     url = folder.own_storage if note.own else str(options.storage)
     study = open_study(url, note.name, options.lost_after_s)
     spec = study.spec()
     audit, split = folder.run.load_audit(), folder.run.load_split()
+    if data and data.resolve() != (root := audit.index.root.resolve()):
+        what, do = "the sweep is of another folder", "name that one, or leave out --resume"
+        raise CalcoError(Problem("RESUME", what, str(folder.path), str(data), str(root), do))
     if spec is None or spec.data_sha256 != _digest(audit, split):
         what, do = "the study of this sweep is not in the storage", "check --storage, or begin anew"
         raise CalcoError(Problem("SWEEP_OTHER", what, note.name, do=do))
@@ -181,9 +201,13 @@ def _ask(data: Path, config: Config, options: SweepOptions) -> _Asked:
             ``calco train`` alone.
     """
     given = {"--from": config.transfer.source, "--track": config.track.to}
+    given |= {"devices": config.devices > 1, "split.folds": config.split.folds}
     if names := [name for name, value in given.items() if value]:
         what, do = "a sweep does not do this", "leave it out; train the best settings with it"
         raise CalcoError(Problem("SWEEP_SETTING", what, "calco sweep", ", ".join(names), do=do))
+    if options.name and not options.storage:
+        what, do = "a study in the sweep's own folder has no name", "give --storage, too"
+        raise CalcoError(Problem("SWEEP_SETTING", what, "--name", options.name, do=do))
     config = config.model_copy(update={"budget_s": None})
     space = read_space(options.space, config) if options.space else None
     n_trials, budget_s = count_trials(space, options.n_trials), options.budget_s
@@ -210,10 +234,15 @@ def _look(data: Path, config: Config, listener: SweepListener) -> Audit:
 
 @contextmanager
 def _taken_back_on_fault(folder: SweepDir) -> Iterator[None]:
-    """Leave no folder behind when a fault comes before the first trial."""
+    """Leave no folder behind when a fault or Ctrl-C comes before the first trial.
+
+    Raises:
+        CalcoError: When another sweep has begun here since.
+    """
+    folder.run.require_new()
     try:
         yield
-    except CalcoError:
+    except (CalcoError, KeyboardInterrupt):
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
 
@@ -254,11 +283,19 @@ def _agree(study: SharedStudy, asked: _Asked, bench: Bench, digest: str, clock: 
     elif not space:
         crops_px = worthwhile_crops(plan.network, bench.fingerprint)
         space = default_space(asked.config, plan.network.family, crops_px)
+    fixed = fixed_by(plan, asked.config, space)
+
+    def plan_one(params: Params) -> Plan:
+        config = overlay(asked.config, {**fixed, **params}, "--space")
+        require_agreeing(config)
+        return bench.plan(config, each_s)
+
+    require_sound(space, plan_one)
     spec = SweepSpec(
         # workers may differ in their devices
         config=config_to_yaml(asked.config.model_copy(update={"device": "auto"})),
         space=as_yaml(space),
-        fixed=fixed_by(plan, asked.config, space),
+        fixed=fixed,
         n_trials=asked.n_trials,
         each_s=each_s,
         pruner=asked.pruner,
@@ -304,13 +341,21 @@ def _work(
     own = replace(bench, config=overlay(bench.config, spec.fixed))
     with stop_on_signals() as stop:
 
-        def may_begin() -> bool:
-            if stop.by or clock.budget_s is None or spec.each_s is None:
-                return not stop.by
-            left_s = clock.budget_s - clock.elapsed_s - FINISH_S
-            return left_s >= WORTH_BEGINNING * spec.each_s
+        def left_s() -> float:
+            return (clock.budget_s or math.inf) - clock.elapsed_s - FINISH_S
 
-        train_on = partial(train_trial, own, spec.each_s, on_step=listener.watch.on_step)
+        def may_begin() -> bool:
+            return not stop.by and left_s() >= WORTH_BEGINNING * (spec.each_s or 0)
+
+        def on_step(progress: Progress) -> None:
+            if stop.by:  # it came before the training that is stopped by signals
+                raise StoppedError(f"{STOPPED_BY}{stop.by}")
+            listener.watch.on_step(progress)
+
+        def train_on(params: Params, report: Report) -> float:
+            each_s = None if spec.each_s is None else min(spec.each_s, left_s())
+            return train_trial(own, each_s, params, report, on_step)
+
         job = Job(train_on, may_begin, listener.on_trial)
         try:
             found = sweep(study, space, spec, job)

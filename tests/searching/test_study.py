@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import optuna
 import pytest
 
 from calco.config import Config
 from calco.errors import CalcoError, Problem, StoppedError
 from calco.records import Epoch, Sweep, SweepTrial
 from calco.searching.space import Params, parse_space
-from calco.searching.storage import engine_url, shown_url
+from calco.searching.storage import engine_url, open_storage, shown_url
 from calco.searching.study import Job, Report, SharedStudy, importance
 
 from .workers import SPACE, open_at, spec_of
@@ -88,6 +89,20 @@ def test_weak_trials_are_given_up(tmp_path: Path) -> None:
     assert found.best is found.trials[2]
 
 
+def test_hyperband_gives_up_the_weaker_half_of_a_bracket(tmp_path: Path) -> None:
+    def train_on(params: Params, report: Report) -> float:
+        dice = by_rate(params, lambda *_: None)
+        for tenth in range(1, 11):
+            report(tenth / 10, epoch(tenth, dice * tenth / 10))
+        return dice
+
+    found = swept(founded(tmp_path, 12, "hyperband"), train_on)
+    complete = [t.dice for t in found.trials if t.state == "complete"]
+    assert found.count("complete") + found.count("pruned") == 12
+    assert 0 < found.count("pruned") < 12
+    assert max(complete) >= max(t.dice for t in found.trials)
+
+
 def test_at_a_tenth_without_validation_the_last_one_stands(tmp_path: Path) -> None:
     plans = iter([[0.1, 0.2, 1.0], [0.1, 0.2, 1.0], [0.35, 1.0]])
     dices = iter([0.8, 0.8, 0.7])
@@ -116,6 +131,76 @@ def test_a_fault_fails_its_trial_alone(tmp_path: Path) -> None:
     assert [t.state for t in found.trials] == ["failed", "failed", "complete"]
     assert found.trials[0].problem == "error[OOM]: no room -- less"
     assert found.trials[1].problem == "RuntimeError: cuda"
+
+
+@pytest.mark.parametrize("fault", [ValueError("one value"), KeyError("name"), MemoryError()])
+def test_any_fault_of_a_trial_is_its_own(tmp_path: Path, fault: Exception) -> None:
+    faults = iter([fault, None])
+
+    def train_on(params: Params, report: Report) -> float:
+        if found := next(faults):
+            raise found
+        return 0.5
+
+    found = swept(founded(tmp_path, 2), train_on)
+    assert [t.state for t in found.trials] == ["failed", "complete"]
+    assert found.trials[0].problem.startswith(type(fault).__name__)
+
+
+def test_a_full_disk_ends_the_worker_and_not_the_trial(tmp_path: Path) -> None:
+    def train_on(params: Params, report: Report) -> float:
+        raise OSError(28, "No space left on device")
+
+    study = founded(tmp_path, 2)
+    with pytest.raises(OSError, match="No space"):
+        swept(study, train_on)
+    found = swept(study, by_rate)
+    assert [t.state for t in found.trials] == ["complete", "complete"]
+    assert found.trials[0].attempts == 2
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["in an epoch", "at the end"])
+def test_a_worker_that_was_silent_for_too_long_goes_on_with_the_next(
+    tmp_path: Path, is_told: bool
+) -> None:
+    study, tried = founded(tmp_path, 2), 0
+
+    def train_on(params: Params, report: Report) -> float:
+        nonlocal tried
+        tried += 1
+        if tried == 1:  # another worker takes this one for killed
+            other = open_at(study.place.url)
+            trials = other._load().get_trials(deepcopy=False)
+            (running,) = [t for t in trials if t.state.name == "RUNNING"]
+            other._load().tell(running.number, state=optuna.trial.TrialState.FAIL)
+            other._queue_again(other._load(), running.number)
+            if is_told:
+                report(0.5, epoch(1, 0.4))
+        return by_rate(params, report)
+
+    found = swept(study, train_on)
+    assert [t.state for t in found.trials] == ["complete", "complete"]
+    assert [t.attempts for t in found.trials] == [2, 1]
+    assert tried == 3
+
+
+def test_a_stop_counts_also_where_the_trial_was_taken_over(tmp_path: Path) -> None:
+    study = founded(tmp_path, 2)
+
+    def train_on(params: Params, report: Report) -> float:
+        other = open_at(study.place.url)
+        other._load().tell(0, state=optuna.trial.TrialState.FAIL)
+        other._queue_again(other._load(), 0)
+        raise StoppedError("stopped by SIGTERM")
+
+    with pytest.raises(StoppedError):
+        swept(study, train_on)
+    assert [t.attempts for t in study.trials()] == [2, 1]  # queued again by one of them alone
+
+
+def test_a_patient_worker_gives_signs_of_life_for_others(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}", lost_after_s=600)
+    assert storage.heartbeat_interval == 5
 
 
 def test_a_trial_that_is_not_a_number_is_never_best(tmp_path: Path) -> None:

@@ -39,8 +39,9 @@ def sweep(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the sweep in that storage.")] = None,
     pruner: Annotated[
-        Literal["median", "hyperband", "none"], typer.Option(help="How trials are given up.")
-    ] = "median",
+        Literal["median", "hyperband", "none"] | None,
+        typer.Option(help="How trials are given up; without, median."),
+    ] = None,
     lost_after: Annotated[
         str, typer.Option(help="Silence after which a worker counts as killed.")
     ] = "60s",
@@ -59,14 +60,16 @@ def sweep(
         from calco.sweeps import SweepOptions, begin_sweep, resume_sweep
         from calco.training.budget import Clock
 
-        lost_after_s = parse_duration(lost_after)
+        lost_after_s = parse_duration(lost_after, "--lost-after")
         budget_s = parse_duration(budget) if budget else None
-        options = SweepOptions(trials, budget_s, space, pruner, storage, name, lost_after_s)
+        rule = pruner or "median"
+        options = SweepOptions(trials, budget_s, space, rule, storage, name, lost_after_s)
         if resume:
             given: dict[str, object] = {"--trials": trials, "--budget": budget, "--space": space}
             given |= {"--epochs": epochs, "--config": config, "--set": sets, "--seed": seed}
-            folder = _resumed(out, [name for name, value in given.items() if value])
-            found = resume_sweep(folder, options, device, _listener(terminal))
+            given |= {"--pruner": pruner, "--name": name}
+            folder = _resumed(out, [key for key, value in given.items() if value])
+            found = resume_sweep(folder, options, device, _listener(terminal), data)
         else:
             settings = read_settings(
                 config, sets, **{"fit.epochs": epochs, "seed": seed, "device": device}

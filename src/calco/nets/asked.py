@@ -34,7 +34,7 @@ def require_network(config: Config) -> None:
         CalcoError: With what to set instead.
     """
     model = config.model
-    _require_agreeing(config)
+    require_agreeing(config)
     if model.family in (None, "encoder_unet"):
         encoder = model.encoder or DEFAULT_ENCODER
         if model.encoder or model.decoder:  # what calco chooses itself is known to fit
@@ -43,8 +43,12 @@ def require_network(config: Config) -> None:
             find_weights(encoder, model.weights, download=model.download)
 
 
-def _require_agreeing(config: Config) -> None:
-    """Refuse settings of which one makes the other meaningless."""
+def require_agreeing(config: Config) -> None:
+    """Refuse settings of which one makes the other meaningless.
+
+    Raises:
+        CalcoError: With what to set instead.
+    """
     model, fit = config.model, config.fit
     asked = asked_of_encoder(config)
     if model.encoder == DEFAULT_ENCODER:  # config.yaml of older runs names it for all networks

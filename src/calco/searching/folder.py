@@ -93,6 +93,8 @@ class SweepDir:
             text = self.note_json.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             what, do = "not a folder of a sweep", "leave out --resume to begin one"
+            if self.run.path.joinpath("config.yaml").exists():
+                what, do = "this sweep was ended before its first trial", "begin it in a new folder"
             expected = "sweep.json in it"
             where = str(self.path)
             raise CalcoError(Problem("RUN_MISSING", what, where, "", expected, do)) from None
@@ -129,12 +131,15 @@ def best_settings(sweep: Sweep, base: Config) -> str:
     best = sweep.best
     if best is None:
         return ""
-    given = overlay(base, {**sweep.spec.fixed, **best.params})
+    # not as many epochs as a trial: the settings are for a training of any length
+    given = overlay(base, {**sweep.spec.fixed, **best.params, "fit.epochs": None})
     lines = [
         f"# Trial {best.number} of {len(sweep.trials)}: validation Dice {best.dice:.4f} after"
         f" {best.seconds:.0f} s.",
         "# calco train DATA --config best.yaml --budget 20m",
     ]
+    if base.fit.epochs:
+        lines.append(f"# To repeat the trial: --epochs {base.fit.epochs} instead of --budget.")
     if sweep.spec.fixed:
         keys = ", ".join(sorted(sweep.spec.fixed))
         lines.append(f"# Chosen by the plan for so short trials, not searched: {keys}.")

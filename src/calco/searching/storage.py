@@ -19,7 +19,8 @@ from calco.errors import CalcoError, Problem
 
 POSTGRES_DRIVER = "postgresql+pg8000"
 BUSY_S = 60.0  # that a statement waits for another worker's, and a network for its answer
-BEATS = 4  # signs of life within the silence after which a worker counts as killed
+BEATS = 4  # signs of life within the silence after which a worker counts as killed, at least
+MOST_BEAT_S = 5.0  # between them, however patient this worker is: others may be less so
 MAX_RETRIES = 1  # a trial that kills its worker twice would kill them all
 
 
@@ -58,7 +59,7 @@ def open_storage(url: str, lost_after_s: float) -> optuna.storages.RDBStorage:
             return optuna.storages.RDBStorage(
                 full,
                 engine_kwargs=options,
-                heartbeat_interval=max(1, int(lost_after_s / BEATS)),
+                heartbeat_interval=max(1, int(min(lost_after_s / BEATS, MOST_BEAT_S))),
                 grace_period=max(2, int(lost_after_s)),
                 heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(
                     max_retry=MAX_RETRIES

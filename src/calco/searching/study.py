@@ -11,7 +11,8 @@ import math
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 
@@ -41,8 +42,7 @@ TrainOn = Callable[[Params, Report], float]
 """Trains with some settings and returns the mean validation Dice of the weights kept."""
 
 POLL_S = 0.5  # between looks at what other workers do
-FAULTS = (CalcoError, RuntimeError, MemoryError)  # that end a trial and not the sweep
-LOST = (optuna.exceptions.StorageInternalError, SQLAlchemyError, AssertionError)
+LOST = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
 MIN_FOR_IMPORTANCE = 8  # trials; of fewer, luck would be called importance
 SLOT, SPEC, READY, BEGUN = "slot", "spec", "ready", "begun"
 HISTORY, SECONDS, PROBLEM = "history", "seconds", "problem"
@@ -85,6 +85,10 @@ class Job:
     on_trial: Callable[[SweepTrial], None] = lambda _: None
 
 
+class _OwnFaultError(Exception):
+    """A trial ended by a fault of its own; its attributes tell which."""
+
+
 class SharedStudy:
     """A study in a storage; see the module.
 
@@ -105,10 +109,9 @@ class SharedStudy:
 
     def spec(self) -> SweepSpec | None:
         """Return what the sweep is; None where there is no study, or none that was finished."""
-        names = optuna.get_all_study_names(self.storage)
-        if self.place.name not in names:
-            return None
-        attributes = self._load().user_attrs
+        with self._reaching():
+            names = optuna.get_all_study_names(self.storage)
+            attributes = self._load().user_attrs if self.place.name in names else {}
         if READY not in attributes:
             return None
         return from_json(SweepSpec, attributes[SPEC], self.place.name)
@@ -123,8 +126,7 @@ class SharedStudy:
         Returns:
             What the workers agree on: the one written first.
         """
-        self.turn.acquire()
-        try:
+        with self._reaching(), self._our_turn():
             if existing := self.spec():
                 return existing
             if self.place.name in optuna.get_all_study_names(self.storage):
@@ -138,8 +140,6 @@ class SharedStudy:
                 study.enqueue_trial(dict(params), user_attrs={SLOT: number})
             study.set_user_attr(READY, True)
             return spec
-        finally:
-            self.turn.release()
 
     # --- working -------------------------------------------------------------------------------
 
@@ -155,20 +155,18 @@ class SharedStudy:
             StoppedError: After a signal; the trial under way waits again.
         """
         sampler = SeededTpe(spec.seed, n_random=min(10, max(4, spec.n_trials // 3)))
-        study = self._load(sampler, make_pruner(spec.pruner))
-        while job.may_begin():
-            self.turn.acquire()
-            try:
-                self._rescue(study)
-                states = {t.state for t in study.get_trials(deepcopy=False)}
-                if State.WAITING in states:
-                    self._try_one(study, space, job)
-                    continue
-            finally:
-                self.turn.release()
-            if State.RUNNING not in states:
-                return
-            time.sleep(POLL_S)  # another worker's trial may come back
+        with self._reaching():
+            study = self._load(sampler, make_pruner(spec.pruner))
+            while job.may_begin():
+                with self._our_turn():
+                    self._rescue(study)
+                    states = {t.state for t in study.get_trials(deepcopy=False)}
+                    if State.WAITING in states:
+                        self._try_one(study, space, job)
+                        continue
+                if State.RUNNING not in states:
+                    return
+                time.sleep(POLL_S)  # another worker's trial may come back
 
     def _try_one(self, study: optuna.Study, space: Space, job: Job) -> None:
         def objective(trial: Trial) -> float:
@@ -176,18 +174,31 @@ class SharedStudy:
             values = {d.key: _draw(trial, d) for d in space.dimensions}
             trial.set_user_attr(BEGUN, True)
             self.turn.release()  # others may choose, knowing what is tried here
-            return self._attempt(study, trial, values, job.train_on)
+            try:
+                return self._attempt(study, trial, values, job.train_on)
+            except (StoppedError, KeyboardInterrupt) as error:
+                stops.append(error)
+                raise
 
         taken: list[int] = []
+        stops: list[BaseException] = []
         try:
-            study.optimize(objective, n_trials=1, catch=FAULTS)
-        except UpdateFinishedTrialError:
+            study.optimize(objective, n_trials=1, catch=(_OwnFaultError,))
+        except (UpdateFinishedTrialError, ValueError):
+            if not self._have_ended(study, taken):
+                raise
+            if stops:
+                raise stops[0] from None
             return  # we were silent for so long that another worker has taken it over
-        except LOST as error:  # Optuna asserts that a trial's end can be written
+        except AssertionError as error:  # Optuna asserts that a trial's end can be written
             raise storage_lost(self.place.url, error) from None
         trials = study.get_trials(deepcopy=False)
         for trial in (t for t in trials if t.number in taken):
             job.on_trial(_as_record(trial.user_attrs[SLOT], [trial]))
+
+    def _have_ended(self, study: optuna.Study, numbers: Sequence[int]) -> bool:
+        trials = study.get_trials(deepcopy=False)
+        return all(t.state.is_finished() for t in trials if t.number in numbers)
 
     def _attempt(
         self, study: optuna.Study, trial: Trial, values: Params, train_on: TrainOn
@@ -204,12 +215,13 @@ class SharedStudy:
             return train_on(values, report)
         except optuna.TrialPruned:
             raise
-        except (StoppedError, KeyboardInterrupt):
-            self._queue_again(study, trial.number)
+        except (StoppedError, KeyboardInterrupt, OSError):  # a full disk is no trial's fault
+            if not self._have_ended(study, [trial.number]):
+                self._queue_again(study, trial.number)
             raise
-        except FAULTS as error:
+        except Exception as error:
             trial.set_user_attr(PROBLEM, _in_words(error))
-            raise
+            raise _OwnFaultError from error
         finally:
             trial.set_user_attr(SECONDS, time.monotonic() - began)
             trial.set_user_attr(HISTORY, [astuple(epoch) for epoch in history])
@@ -250,9 +262,26 @@ class SharedStudy:
     def trials(self) -> tuple[SweepTrial, ...]:
         """Return every trial asked for, as its last attempt left it."""
         attempts: defaultdict[int, list[FrozenTrial]] = defaultdict(list)
-        for trial in self._load().get_trials(deepcopy=False):
-            attempts[trial.user_attrs[SLOT]].append(trial)
+        with self._reaching():
+            for trial in self._load().get_trials(deepcopy=False):
+                attempts[trial.user_attrs[SLOT]].append(trial)
         return tuple(_as_record(slot, attempts[slot]) for slot in sorted(attempts))
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Say in one line that the storage went away."""
+        try:
+            yield
+        except LOST as error:
+            raise storage_lost(self.place.url, error) from None
+
+    @contextmanager
+    def _our_turn(self) -> Iterator[None]:
+        self.turn.acquire()
+        try:
+            yield
+        finally:
+            self.turn.release()
 
     def _load(
         self,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from calco.errors import CalcoError, Problem
-from calco.records import Sweep, SweepSpec
-from calco.searching.space import Params, Space, Value
+from calco.records import Plan, Sweep, SweepSpec
+from calco.searching.space import Choices, Dimension, Params, Space, Value
 from calco.wording import name_some
 
 if TYPE_CHECKING:  # they need Optuna, an extra
@@ -16,6 +16,33 @@ if TYPE_CHECKING:  # they need Optuna, an extra
 
 USUAL_TRIALS = 30
 MAX_GRID = 1000  # combinations: each waits in the storage from the beginning
+_ENCODERS = ("model.family", ("encoder_unet",))
+USED_BY: Mapping[str, tuple[str, tuple[Value, ...]]] = {
+    "model.width": ("model.family", ("unet", "lean")),
+    "model.depth": ("model.family", ("unet",)),
+    "model.norm": ("model.family", ("unet", "lean")),
+    "model.pretrained": _ENCODERS,
+    "model.freeze_encoder": _ENCODERS,
+    "fit.encoder_lr_factor": _ENCODERS,
+    "fit.layer_decay": _ENCODERS,
+    "loss.gamma": ("loss.name", ("focal",)),
+    "loss.alpha": ("loss.name", ("tversky",)),
+}
+"""Which values of another setting make one matter; those that always do are left out."""
+
+
+def require_optuna() -> None:
+    """Refuse to begin where Optuna is not installed.
+
+    Raises:
+        CalcoError: With what to install.
+    """
+    try:
+        import calco.searching.study  # noqa: F401
+    except ModuleNotFoundError as error:
+        what, do = "sweeps need Optuna", "pip install 'calco[sweep]'"
+        where = (error.name or "optuna").partition(".")[0]
+        raise CalcoError(Problem("SWEEP_MISSING", what, where, "not installed", do=do)) from None
 
 
 def open_study(url: str, name: str, lost_after_s: float) -> SharedStudy:
@@ -29,12 +56,9 @@ def open_study(url: str, name: str, lost_after_s: float) -> SharedStudy:
     Raises:
         CalcoError: When Optuna is not installed or the storage cannot be opened.
     """
-    try:
-        from calco.searching.study import Place, SharedStudy
-    except ModuleNotFoundError as error:
-        what, do = "sweeps need Optuna", "pip install 'calco[sweep]'"
-        where = (error.name or "optuna").partition(".")[0]
-        raise CalcoError(Problem("SWEEP_MISSING", what, where, "not installed", do=do)) from None
+    require_optuna()
+    from calco.searching.study import Place, SharedStudy
+
     return SharedStudy(Place(url, name, lost_after_s))
 
 
@@ -70,6 +94,54 @@ def ask(space: Space, n_trials: int, first: Params) -> list[Mapping[str, Value]]
     if n_trials == space.n_combinations:
         return list(space.grid())
     return [space.inside(first), *({} for _ in range(n_trials - 1))]
+
+
+def require_sound(space: Space, plan: Callable[[Params], Plan]) -> None:
+    """Refuse values that no trial could have, and settings that would change none.
+
+    Args:
+        space: What is searched.
+        plan: Plans a trial of some settings; raises what is wrong with them.
+
+    Raises:
+        CalcoError: Lists all of them.
+    """
+    faults: list[Problem] = []
+    for dimension in space.dimensions:
+        for value in _extremes(dimension):
+            try:
+                plan({dimension.key: value})
+            except CalcoError as error:
+                faults += error.problems
+    if not faults:
+        faults += _idle(space, plan({}))
+    if faults:
+        raise CalcoError(*faults)
+
+
+def _idle(space: Space, usual: Plan) -> list[Problem]:
+    """Name what is searched although it would change no trial."""
+    chosen: Mapping[str, Value] = {"model.family": usual.network.family, "loss.name": usual.loss}
+    listed = {d.key: d.values for d in space.dimensions if isinstance(d, Choices)}
+    faults = []
+    for key in space.keys:
+        other, users = USED_BY.get(key, ("", ()))
+        had = listed.get(other, (chosen.get(other),))
+        if other and not set(had) & set(users):
+            do = f"leave it out, or set {other} to {' or '.join(map(str, users))}"
+            got = f"{other} {name_some(map(str, had))}"
+            faults.append(Problem("SPACE_IDLE", "it would change no trial", key, got, do=do))
+    return faults
+
+
+def _extremes(dimension: Dimension) -> tuple[Value, ...]:
+    """Return the values of which one is refused if any that is drawn would be."""
+    if isinstance(dimension, Choices):
+        return dimension.values
+    d = dimension
+    if not d.whole:
+        return (d.low, d.high)
+    return (int(d.low), min(int(d.low + (d.step or 1)), int(d.high)), int(d.high))
 
 
 def agree(found: SweepSpec, own: SweepSpec, name: str) -> SweepSpec:
