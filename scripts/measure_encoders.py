@@ -1,4 +1,6 @@
-"""Measure reports/encoders.md: what trained weights add, and what each encoder reaches in a minute.
+"""Measure what trained weights add, and what each encoder reaches in a minute.
+
+It is written to reports/encoders.md, and as a table to docs/how-to/encoders.md.
 
 Five minutes for each of twelve runs with and without trained weights, a minute for the encoders
 beside, alone on two cores. A run that has its result in reports/encoders.json is not repeated,
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +34,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "results" / "encoders"
 RESULTS = ROOT / "reports" / "encoders.json"
 PAGE = ROOT / "reports" / "encoders.md"
+HOW_TO = ROOT / "docs" / "how-to" / "encoders.md"
+BLOCK = re.compile(r"(<!-- encoders: .*? -->\n).*?(<!-- /encoders -->)", re.DOTALL)
 DATA = ("dsb2018", "isbi2012")
 BASE = "efficientnet-lite0"
 PAIR_BUDGET, SURVEY_BUDGET = "5m", "1m"
@@ -95,7 +100,9 @@ def main() -> None:
     elif not arguments.write:
         for trial in missing[: 1 if arguments.one else None]:
             run(trial)
-    write_atomic(PAGE, page(read_results()))
+    results, how_to = read_results(), HOW_TO.read_text(encoding="utf-8")
+    write_atomic(PAGE, page(results))
+    write_atomic(HOW_TO, BLOCK.sub(lambda m: m[1] + table(results) + m[2], how_to))
 
 
 def run(trial: Trial) -> None:
@@ -219,6 +226,26 @@ def section(data: str, results: dict[str, Any]) -> str:
     lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     table = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
     return "\n".join([*said, table])
+
+
+def table(results: dict[str, Any]) -> str:
+    """Return what each encoder reaches in a minute: a row per encoder, both data sets beside."""
+    rows = [["encoder", "weights", "model"]]
+    for data in DATA:
+        rows[0] += [f"{data}: steps", f"{data}: test Dice", f"{data}: against `{BASE}`"]
+    rows.append(["---"] * len(rows[0]))
+    for first in (t for t in SURVEY if t.data == DATA[0]):
+        there = [results.get(Trial(d, first.encoder, first.pretrained).key) for d in DATA]
+        known = [found for found in there if found]
+        if not known:
+            continue
+        weights = "trained" if first.pretrained else "random"
+        row = [f"`{first.encoder}`", weights, f"{known[0]['model_mb']} MB"]
+        for found in there:
+            row += [str(found["steps"]), f"{found['test_dice']:.3f}"] if found else ["", ""]
+            row.append(points(found.get("against_base")) if found else "")
+        rows.append(row)
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 
 def points(found: dict[str, Any] | None) -> str:

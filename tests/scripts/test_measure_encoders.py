@@ -10,16 +10,20 @@ from calco.config import load_config
 from calco.nets.asked import require_network
 from calco.records import Comparison
 from measure_encoders import (
+    BLOCK,
     DATA,
+    HOW_TO,
     PAGE,
     PAIR_BUDGET,
     PAIRS,
+    SURVEY,
     TRIALS,
     Trial,
     difference,
     page,
     points,
     read_results,
+    table,
 )
 
 FOUND = {
@@ -36,6 +40,9 @@ FOUND = {
 
 def test_the_page_is_what_its_results_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(read_results())
+    block = BLOCK.search(HOW_TO.read_text(encoding="utf-8"))
+    assert block is not None
+    assert block[0] == block[1] + table(read_results()) + block[2]
 
 
 @pytest.mark.parametrize("trial", TRIALS[::2], ids=lambda t: t.key)
@@ -54,6 +61,13 @@ def test_a_run_becomes_a_row_and_the_others_are_named_as_missing() -> None:
     assert f"{row} +1.2 [-0.1, +3.0] |" in text
     assert f"{len(TRIALS) - 1} of {len(TRIALS)} runs" in text
     assert trial.key not in text
+
+
+def test_a_minute_of_an_encoder_is_one_row_for_both_data_sets() -> None:
+    first, *_ = (t for t in SURVEY if t.data == DATA[1])
+    lines = table({first.key: FOUND}).splitlines()
+    assert len(lines) == 3  # head, rule, and the one that was run
+    assert lines[2] == "| `efficientnet-lite0` | trained | 16.7 MB |  |  |  | 50 | 0.900 |  |"
 
 
 @pytest.mark.parametrize("data", DATA)
