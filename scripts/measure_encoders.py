@@ -210,7 +210,8 @@ def section(data: str, results: dict[str, Any]) -> str:
         seeds = ", ".join(f"{100 * seed:+.1f}" for seed in gain["seeds"])
         said.append(
             f"In {PAIR_BUDGET} trained weights add {points(gain)} points of Dice to `{BASE}` on "
-            f"{gain['n_images']} test images (seeds: {seeds}; p = {gain['p_value']:.4f}).\n"
+            f"{gain['n_images']} test images in {gain['n_groups']} groups (seeds: {seeds}; "
+            f"p = {gain['p_value']:.4f}).\n"
         )
     head = ("budget", "encoder", "weights", "seed", "crops", "steps a minute", "model")
     rows: list[Sequence[str]] = [(*head, "validation Dice", "test Dice", f"against {BASE}")]
