@@ -12,7 +12,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 
@@ -223,8 +223,9 @@ class SharedStudy:
             trial.set_user_attr(PROBLEM, _in_words(error))
             raise _OwnFaultError from error
         finally:
-            trial.set_user_attr(SECONDS, time.monotonic() - began)
-            trial.set_user_attr(HISTORY, [astuple(epoch) for epoch in history])
+            with suppress(UpdateFinishedTrialError):  # taken over: what was raised here matters
+                trial.set_user_attr(SECONDS, time.monotonic() - began)
+                trial.set_user_attr(HISTORY, [astuple(epoch) for epoch in history])
 
     def _queue_again(self, study: optuna.Study, number: int) -> None:
         """Let a trial that was not its fault wait with the settings it had."""
