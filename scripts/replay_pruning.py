@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -22,25 +23,19 @@ from optuna.pruners import BasePruner, MedianPruner, SuccessiveHalvingPruner
 
 from benchmark_sweep import MOST_LOST, MOST_TIME, REPORT
 from calco.files import write_atomic
-from calco.searching.pruning import Rungs, make_pruner
+from calco.searching.pruning import RUNGS, Rungs, make_pruner
 
 PAGE = REPORT.with_name("pruning.md")
+Rule = Callable[[], BasePruner]
 ORDERS = 40  # of the trials of each sweep
-RULES: Mapping[str, Callable[[], BasePruner]] = {
-    **{
-        f"median of complete ones, from {first} tenths, after {n} complete": lambda f=first, n=n: (
-            MedianPruner(n_startup_trials=n, n_warmup_steps=f)
-        )
-        for first, n in ((1, 2), (2, 1), (2, 2), (2, 4), (3, 2), (4, 2))
-    },
-    **{
-        f"best 1 of {eta}, at {', '.join(tenths)} tenths": lambda e=eta, f=first: (
-            SuccessiveHalvingPruner(min_resource=f, reduction_factor=e)
-        )
-        for first, eta in ((1, 2), (1, 3), (2, 2), (2, 3), (2, 4), (3, 2), (3, 3), (4, 3))
-        for tenths in [[str(t) for t in (first * eta**k for k in range(4)) if t < 10]]
-    },
-}
+RULES: dict[str, Rule] = {}
+for first, n in ((1, 2), (2, 1), (2, 2), (2, 4), (3, 2), (4, 2)):
+    name = f"median of complete ones, from {first} tenths, after {n} complete"
+    RULES[name] = partial(MedianPruner, n_startup_trials=n, n_warmup_steps=first)
+for first, eta in ((1, 2), (1, 3), (2, 2), (2, 3), (2, 4), (3, 2), (3, 3), (4, 3)):
+    tenths = [str(first * eta**k) for k in range(4) if first * eta**k < RUNGS]
+    name = f"best 1 of {eta}, at {', '.join(tenths)} tenths"
+    RULES[name] = partial(SuccessiveHalvingPruner, min_resource=first, reduction_factor=eta)
 
 
 @dataclass(frozen=True)
@@ -112,21 +107,21 @@ def replay(trials: Sequence[History], pruner: BasePruner) -> Outcome:
     return Outcome(lost, n_epochs / sum(len(trial.epochs) for trial in trials))
 
 
-def replay_in_orders(trials: Sequence[History], rule: Callable[[], BasePruner]) -> list[Outcome]:
+def replay_in_orders(trials: Sequence[History], rule: Rule) -> list[Outcome]:
     """Tell a rule of the trials in the order they had, then in others."""
     outcomes = []
     for seed in range(ORDERS):
-        order = np.arange(1, len(trials))
+        others = list(trials[1:])
         if seed:
-            np.random.default_rng(seed).shuffle(order)
-        outcomes.append(replay([trials[0], *(trials[i] for i in order)], rule()))
+            np.random.default_rng(seed).shuffle(others)
+        outcomes.append(replay([trials[0], *others], rule()))
     return outcomes
 
 
 def page(sweeps: Mapping[str, Sequence[History]]) -> str:
     """Write a row for every rule, the one in use first."""
-    rules = {"**in use**: `--pruner median`": lambda: make_pruner("median")}
-    rules |= {"`--pruner hyperband`": lambda: make_pruner("hyperband")} | dict(RULES)
+    rules: dict[str, Rule] = {"**in use**: `--pruner median`": partial(make_pruner, "median")}
+    rules |= {"`--pruner hyperband`": partial(make_pruner, "hyperband"), **RULES}
     lines = [INTRODUCTION, *(f"- {name}: {len(sweeps[name])} trials" for name in sweeps), ""]
     lines += ["| rule | Dice lost, mean | worst tenth | share of the epochs | both aims met |"]
     lines += ["|---|---|---|---|---|"]

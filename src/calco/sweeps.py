@@ -200,7 +200,7 @@ def _ask(data: Path, config: Config, options: SweepOptions) -> _Asked:
         CalcoError: When trials would have no end, or too little time each, or settings are of
             ``calco train`` alone.
     """
-    given = {"--from": config.transfer.source, "--track": config.track.to}
+    given: dict[str, object] = {"--from": config.transfer.source, "--track": config.track.to}
     given |= {"devices": config.devices > 1, "split.folds": config.split.folds}
     if names := [name for name, value in given.items() if value]:
         what, do = "a sweep does not do this", "leave it out; train the best settings with it"
