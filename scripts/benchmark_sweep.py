@@ -26,7 +26,7 @@ from calco.files import write_atomic
 from calco.images.toy import write_toy
 from calco.records import Sweep
 from calco.searching.folder import SweepDir
-from calco.searching.pruning import FIRST_RUNG, N_STARTUP
+from calco.searching.pruning import FIRST_RUNG, KEEP_ONE_OF, N_STARTUP
 from calco.stages.sweep import open_study
 from calco.sweeps import OWN_NAME, SweepListener, SweepOptions, begin_sweep, resume_sweep
 from calco.training.budget import Clock
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--images", type=int, default=80, help="taken evenly by name")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pruner", default="median")
+    parser.add_argument("--pruner", default="halving")
     parser.add_argument("--keep", type=Path, help="folder for the two sweeps, for a look at them")
     given = parser.parse_args()
     with TemporaryDirectory() as name:
@@ -74,8 +74,12 @@ def main() -> None:
         "space": SPACE,
         "wall_s": {"pruned": round(pruned_s, 1), "full": round(full_s, 1)},
     }
-    rule = f"from {FIRST_RUNG} tenths, after {N_STARTUP} complete"
-    key = f"{result['data']}, {given.family}, {given.pruner} {rule}, seed {given.seed}"
+    rules = {
+        "halving": f"halving from {FIRST_RUNG} tenths, best 1 of {KEEP_ONE_OF}",
+        "median": f"median from {FIRST_RUNG} tenths, after {N_STARTUP} complete",
+    }
+    rule = rules.get(given.pruner, given.pruner)
+    key = f"{result['data']}, {given.family}, {rule}, seed {given.seed}"
     known = json.loads(REPORT.read_text(encoding="utf-8")) if REPORT.exists() else {}
     known = {**known, key: result}
     write_atomic(REPORT, json.dumps(known, indent=2) + "\n")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import optuna
@@ -23,6 +23,7 @@ from optuna.pruners import BasePruner, MedianPruner, SuccessiveHalvingPruner
 
 from benchmark_sweep import MOST_LOST, MOST_TIME, REPORT
 from calco.files import write_atomic
+from calco.records import Pruner
 from calco.searching.pruning import RUNGS, Rungs, make_pruner
 
 PAGE = REPORT.with_name("pruning.md")
@@ -119,9 +120,11 @@ def replay_in_orders(trials: Sequence[History], rule: Rule) -> list[Outcome]:
 
 
 def page(sweeps: Mapping[str, Sequence[History]]) -> str:
-    """Write a row for every rule, the one in use first."""
-    rules: dict[str, Rule] = {"**in use**: `--pruner median`": partial(make_pruner, "median")}
-    rules |= {"`--pruner hyperband`": partial(make_pruner, "hyperband"), **RULES}
+    """Write a row for every rule, those in use first."""
+    rules: dict[str, Rule] = {}
+    for pruner in get_args(Pruner):
+        rules[f"`--pruner {pruner}`"] = partial(make_pruner, pruner)
+    rules |= RULES
     lines = [INTRODUCTION, *(f"- {name}: {len(sweeps[name])} trials" for name in sweeps), ""]
     lines += ["| rule | Dice lost, mean | worst tenth | share of the epochs | both aims met |"]
     lines += ["|---|---|---|---|---|"]

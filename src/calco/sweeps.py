@@ -74,7 +74,7 @@ class SweepOptions:
     n_trials: int | None = None
     budget_s: float | None = None
     space: Path | None = None
-    pruner: Pruner = "median"
+    pruner: Pruner = "halving"
     storage: str | None = None
     name: str | None = None
     lost_after_s: float = 60.0

@@ -81,12 +81,27 @@ def test_weak_trials_are_given_up(tmp_path: Path) -> None:
             report(tenth / 10, epoch(tenth, dice * tenth / 10))
         return dice
 
-    found = swept(founded(tmp_path, 3, "median"), train_on)
+    found = swept(founded(tmp_path, 3, "halving"), train_on)
     # after two tenths the first had 0.18: 0.10 is given up there, and not before; 0.19 goes on
     assert [t.state for t in found.trials] == ["complete", "pruned", "complete"]
     assert len(found.trials[1].history) == 2
     assert found.trials[1].dice == pytest.approx(0.1)
     assert found.best is found.trials[2]
+
+
+def test_the_median_is_asked_once_two_trials_are_complete(tmp_path: Path) -> None:
+    dices = iter([0.9, 0.7, 0.75, 0.85])
+
+    def train_on(params: Params, report: Report) -> float:
+        dice = next(dices)
+        for tenth in range(1, 11):
+            report(tenth / 10, epoch(tenth, dice * tenth / 10))
+        return dice
+
+    found = swept(founded(tmp_path, 4, "median"), train_on)
+    # the median of the first two is that of 0.8
+    assert [t.state for t in found.trials] == ["complete", "complete", "pruned", "complete"]
+    assert len(found.trials[2].history) == 2
 
 
 def test_hyperband_gives_up_the_weaker_half_of_a_bracket(tmp_path: Path) -> None:
@@ -113,7 +128,7 @@ def test_at_a_tenth_without_validation_the_last_one_stands(tmp_path: Path) -> No
             report(fraction, epoch(number, dice))
         return dice
 
-    found = swept(founded(tmp_path, 3, "median"), train_on)
+    found = swept(founded(tmp_path, 3, "halving"), train_on)
     # the third is validated first at 0.35, where the others are known by their 0.2
     assert found.trials[2].state == "pruned"
     assert len(found.trials[2].history) == 1

@@ -39,8 +39,8 @@ def sweep(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the sweep in that storage.")] = None,
     pruner: Annotated[
-        Literal["median", "hyperband", "none"] | None,
-        typer.Option(help="How trials are given up; without, median."),
+        Literal["halving", "median", "hyperband", "none"] | None,
+        typer.Option(help="How trials are given up; without, halving."),
     ] = None,
     lost_after: Annotated[
         str, typer.Option(help="Silence after which a worker counts as killed.")
@@ -62,7 +62,7 @@ def sweep(
 
         lost_after_s = parse_duration(lost_after, "--lost-after")
         budget_s = parse_duration(budget) if budget else None
-        rule = pruner or "median"
+        rule = pruner or "halving"
         options = SweepOptions(trials, budget_s, space, rule, storage, name, lost_after_s)
         if resume:
             given: dict[str, object] = {"--trials": trials, "--budget": budget, "--space": space}

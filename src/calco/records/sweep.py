@@ -10,7 +10,7 @@ from typing import Literal
 from calco.records.training import Epoch
 
 TrialState = Literal["waiting", "running", "complete", "pruned", "failed"]
-Pruner = Literal["median", "hyperband", "none"]
+Pruner = Literal["halving", "median", "hyperband", "none"]
 Setting = bool | int | float | str | None
 
 
