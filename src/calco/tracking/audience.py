@@ -39,8 +39,8 @@ class Audience:
             lambda: known.update(_runs_before(folder)), path, "trackers may begin new runs"
         )
         for tracker in dict.fromkeys(config.to):
-            before = known.get(tracker)
-            place = Place(folder, config.project, config.name or name, before and before.run_id)
+            run_id = known[tracker].run_id if tracker in known else None
+            place = Place(folder, config.project, config.name or name, run_id)
             self._guarded(tracker, partial(self._open, tracker, place, config))
         # runs of trackers that do not answer today may go on at the next --resume
         known |= {run.tracker: run for run in self.runs}
