@@ -12,7 +12,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import numpy as np
 from calco.files import write_atomic
 from calco.invocation import parse_duration
 from calco.runs import RunDir
+from calco.wording import counted
 from trial_sets import SETS, write_set
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +32,8 @@ RUNS = ROOT / "results" / "choices"
 RESULTS = ROOT / "reports" / "choices.json"
 PAGE = ROOT / "reports" / "choices.md"
 N_DRAWN = 120  # pictures of a drawn set
+LITTLE = 0.005  # Dice that one run may have by luck
+ENOUGH_STEPS = 600  # of the crops that the plan chooses
 LARGE_PX, N_LARGE = 1024, 100  # side and number of the enlarged nuclei
 
 
@@ -49,13 +52,71 @@ class Trial:
         return "-".join((self.data, self.budget, *words))
 
 
+Runs = Sequence[tuple[Trial, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What runs may show.
+
+    Attributes:
+        asked: What is said to be open where they do not.
+        answer: What is said where they do.
+        needs: Runs without which nothing is shown.
+        holds: Whether their results say so.
+    """
+
+    asked: str
+    answer: str
+    needs: tuple[Trial, ...]
+    holds: Callable[[Runs], bool]
+
+    def said(self, results: dict[str, Any]) -> str:
+        """Return the answer where all runs were made and agree with it, else that it is open."""
+        runs = [(trial, results[trial.key]) for trial in self.needs if trial.key in results]
+        shown = len(runs) == len(self.needs) and self.holds(runs)
+        return self.answer if shown else f"{self.asked}: not shown by these runs."
+
+
 @dataclass(frozen=True)
 class Question:
-    """Runs that are compared, and what was concluded."""
+    """Runs that are compared, and what they may show."""
 
     title: str
     trials: tuple[Trial, ...]
-    answer: str
+    claims: tuple[Claim, ...]
+
+
+def gained(runs: Runs) -> list[float]:
+    """Return by how much the second of each two runs is ahead of the first, in validation Dice."""
+    dices = [found["validation_dice"] for _, found in runs]
+    return [second - first for first, second in zip(dices[::2], dices[1::2], strict=True)]
+
+
+def all_gain(runs: Runs) -> bool:
+    """Whether the second of each two runs is ahead of the first."""
+    return min(gained(runs)) > LITTLE
+
+
+def none_gains(runs: Runs) -> bool:
+    """Whether the second of no two runs is ahead of the first."""
+    return max(gained(runs)) <= LITTLE
+
+
+def all_alike(runs: Runs) -> bool:
+    """Whether one run could not tell the two of any pair apart."""
+    return max(map(abs, gained(runs))) <= LITTLE
+
+
+def crops_follow_steps(runs: Runs) -> bool:
+    """Whether no crop of a budget is ahead of the largest with enough steps, else the smallest."""
+    for budget in {trial.budget for trial, _ in runs}:
+        found = [f for trial, f in runs if trial.budget == budget]
+        found.sort(key=lambda f: f["crop_px"])
+        chosen = ([found[0]] + [f for f in found if f["steps"] >= ENOUGH_STEPS])[-1]
+        if max(f["validation_dice"] for f in found) > chosen["validation_dice"] + LITTLE:
+            return False
+    return True
 
 
 def crops(budget: str, *sides_px: int) -> tuple[Trial, ...]:
@@ -63,47 +124,97 @@ def crops(budget: str, *sides_px: int) -> tuple[Trial, ...]:
     return tuple(Trial("dsb2018", budget, (f"fit.crop_px={px}",)) for px in sides_px)
 
 
+CROPS = (
+    *crops("1m", 64, 96, 128),
+    *crops("3m", 64, 96),
+    *crops("5m", 96, 128),
+    *crops("20m", 128, 192),
+)
+CRACKS = tuple(Trial("cracks", "2m", (f"model.scale={scale}",)) for scale in (1, 2))
+MEMBRANES = (Trial("isbi2012", "5m"), Trial("isbi2012", "5m", ("model.scale=2",)))
+NUCLEI = Trial("dsb2018", "5m")
+ENLARGED_NUCLEI = (
+    Trial("dsb2018", "5m", ("model.scale=2", "fit.crop_px=64")),
+    Trial("dsb2018", "20m", ("model.scale=2", "fit.crop_px=96")),
+)
+LARGE, HALF, QUARTER = (Trial("large", "2m", (f"model.scale={s}",)) for s in (1, 0.5, 0.25))
+NETWORKS = tuple(
+    Trial("dsb2018", "30s", (f"model.family={family}",)) for family in ("encoder_unet", "lean")
+)
+WEAKER = Trial("dsb2018", "5m", ("fit.augment=0.2",))
+
 QUESTIONS = (
     Question(
         "Which crop",
+        (*CROPS, Trial("dsb2018", "20m", ("fit.crop_px=192", "fit.augment=0.3"))),
         (
-            *crops("1m", 64, 96, 128),
-            *crops("3m", 64, 96),
-            *crops("5m", 96, 128),
-            Trial("dsb2018", "20m", ("fit.crop_px=192", "fit.augment=0.3")),
-            *crops("20m", 128, 192),
+            Claim(
+                f"Whether the largest crop of which some {ENOUGH_STEPS} steps fit is the best",
+                f"The largest of which some {ENOUGH_STEPS} steps fit into the time.",
+                CROPS,
+                crops_follow_steps,
+            ),
         ),
-        "The largest of which some 600 steps fit into the time.",
     ),
     Question(
         "Which scale",
+        (*CRACKS, *MEMBRANES, *ENLARGED_NUCLEI, LARGE, HALF, QUARTER),
         (
-            Trial("cracks", "2m", ("model.scale=1",)),
-            Trial("cracks", "2m", ("model.scale=2",)),
-            Trial("isbi2012", "5m"),
-            Trial("isbi2012", "5m", ("model.scale=2",)),
-            Trial("dsb2018", "5m", ("model.scale=2", "fit.crop_px=64")),
-            Trial("dsb2018", "20m", ("model.scale=2", "fit.crop_px=96")),
-            Trial("large", "2m", ("model.scale=1",)),
-            Trial("large", "2m", ("model.scale=0.5",)),
-            Trial("large", "2m", ("model.scale=0.25",)),
+            Claim(
+                "Whether enlarging helps lines of one to three pixels",
+                "Enlarging helps lines of one to three pixels.",
+                CRACKS,
+                all_gain,
+            ),
+            Claim(
+                "Whether membranes of five pixels gain by it",
+                "Membranes of five pixels do not gain by it.",
+                MEMBRANES,
+                none_gains,
+            ),
+            Claim(
+                "Whether nuclei gain by it",
+                "Nuclei do not gain by it.",
+                (NUCLEI, ENLARGED_NUCLEI[0], CROPS[-1], ENLARGED_NUCLEI[1]),
+                none_gains,
+            ),
+            Claim(
+                "Whether large structures gain by shrinking",
+                "Large structures gain by shrinking.",
+                (LARGE, HALF, LARGE, QUARTER),
+                all_gain,
+            ),
+            Claim(
+                "Whether a quarter is as good as a half",
+                "A quarter is as good as a half.",
+                (HALF, QUARTER),
+                all_alike,
+            ),
         ),
-        "Enlarging helps lines of one to three pixels, and neither membranes of five nor nuclei. "
-        "Large structures gain by shrinking; a quarter is as good as a half and four times as fast "
-        "in prediction.",
     ),
     Question(
         "Which network in half a minute",
+        NETWORKS,
         (
-            Trial("dsb2018", "30s", ("model.family=encoder_unet",)),
-            Trial("dsb2018", "30s", ("model.family=lean",)),
+            Claim(
+                "Which network is ahead",
+                "Too few steps of the pretrained network fit: the lean one is ahead.",
+                NETWORKS,
+                all_gain,
+            ),
         ),
-        "Of the pretrained network too few steps fit: below 50 the lean one is taken.",
     ),
     Question(
         "Which augmentation",
-        (Trial("dsb2018", "5m"), Trial("dsb2018", "5m", ("fit.augment=0.2",))),
-        "No difference that one run could show; 0.5 stays.",
+        (NUCLEI, WEAKER),
+        (
+            Claim(
+                "Whether weaker augmentation makes a difference",
+                "Weaker augmentation makes no difference that one run could show.",
+                (NUCLEI, WEAKER),
+                all_alike,
+            ),
+        ),
     ),
 )
 
@@ -201,31 +312,48 @@ def page() -> str:
 
 
 def section(question: Question, results: dict[str, Any]) -> str:
-    """Return a question's table and what was concluded."""
+    """Return what a question's runs show, their table, and which were not made."""
+    needed = [trial for claim in question.claims for trial in claim.needs]
+    ordered = sorted(
+        dict.fromkeys((*question.trials, *needed)), key=lambda t: (t.data, parse_duration(t.budget))
+    )
+    parts = [f"## {question.title}\n", " ".join(c.said(results) for c in question.claims) + "\n"]
+    made = [trial for trial in ordered if trial in question.trials and trial.key in results]
+    if made:
+        parts.append(table(made, results))
+    missing = [trial for trial in ordered if trial.key not in results]
+    if missing:
+        named = "; ".join(" ".join((t.data, t.budget, *given(t))) for t in missing)
+        parts.append(f"{counted(len(missing), 'run')} not made: {named}.\n")
+    return "\n".join(parts)
+
+
+def table(trials: Sequence[Trial], results: dict[str, Any]) -> str:
+    """Return a row for each run."""
     rows: list[Sequence[str]] = [
         ("data", "budget", "given", "crops", "steps", "mirrored", "validation Dice", "test Dice")
     ]
-    ordered = sorted(question.trials, key=lambda t: (t.data, parse_duration(t.budget)))
-    for trial in ordered:
-        found = results.get(trial.key)
-        given = ", ".join(trial.settings) or "nothing"
-        start = (trial.data, trial.budget, f"`{given}`" if trial.settings else given)
-        if found is None:
-            rows.append((*start, "not run yet", *[""] * 4))
-            continue
+    rows.append(["---"] * len(rows[0]))
+    for trial in trials:
+        found = results[trial.key]
+        start = (trial.data, trial.budget, *(given(trial) or ("nothing",)))
         dices = (f"{found['validation_dice']:.4f}", f"{found['test_dice']:.4f}")
         yes = "yes" if found["mirrored"] else "no"
         rows.append((*start, f"{found['crop_px']} px", str(found["steps"]), yes, *dices))
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    table = "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
-    return f"## {question.title}\n\n{question.answer}\n\n{table}"
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in rows)
+
+
+def given(trial: Trial) -> tuple[str, ...]:
+    """Return the settings of a run in one word; none where nothing was given."""
+    return (f"`{', '.join(trial.settings)}`",) if trial.settings else ()
 
 
 INTRODUCTION = f"""# Runs behind the plan's rules
 
 Written by `scripts/measure_choices.py` from `reports/choices.json`: whole runs of a budget on two
-processor cores, one seed each, tuned on validation, test read once. Differences below 0.005 say
-little. "large" are {N_LARGE} pictures of dsb2018 at four times their size, "cracks" are drawn by
+processor cores, one seed each, tuned on validation, test read once. Differences below {LITTLE} say
+little. A section concludes something only where all runs for it were made and their validation Dice
+agrees. "large" are {N_LARGE} pictures of dsb2018 at four times their size, "cracks" are drawn by
 `scripts/trial_sets.py`. How the rules follow: [docs](../docs/explanation/plan.md).
 
 """

@@ -71,16 +71,49 @@ def test_the_last_of_one_name_counts(tmp_path: Path) -> None:
     assert open_binary(tmp_path / "a.tar/x.png").read() == b"new"
 
 
-def test_links_and_devices_are_no_files(tmp_path: Path) -> None:
+def test_soft_links_and_devices_are_no_files(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        for name, kind in (("l.png", tarfile.SYMTYPE), ("h.png", tarfile.LNKTYPE)):
+        for name, kind in (("l.png", tarfile.SYMTYPE), ("d.png", tarfile.CHRTYPE)):
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = kind, "/etc/passwd"
             tar.addfile(entry)
-        device = tarfile.TarInfo("d.png")
-        device.type = tarfile.CHRTYPE
-        tar.addfile(device)
     assert not members(tmp_path / "a.tar")
+
+
+def test_hard_links_are_other_names_of_a_file(tmp_path: Path) -> None:
+    """As GNU tar packs them; a later file of the same name is another one."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.png").write_bytes(b"one")
+    (tmp_path / "a" / "y.png").hardlink_to(tmp_path / "a" / "x.png")
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ("x.png", "y.png"):
+            tar.add(tmp_path / "a" / name, f"./{name}")
+        assert tar.getmember("./y.png").islnk()
+        add(tar, "x.png", b"new")
+    assert open_binary(tmp_path / "a.tar/y.png").read() == b"one"
+    assert open_binary(tmp_path / "a.tar/x.png").read() == b"new"
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../x.png", "z.png"])
+def test_a_hard_link_to_what_is_not_in_the_archive_is_told(tmp_path: Path, target: str) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        add(tar, "x.png", b"one")
+        entry = tarfile.TarInfo("h.png")
+        entry.type, entry.linkname = tarfile.LNKTYPE, target
+        tar.addfile(entry)
+    with pytest.raises(CalcoError, match=f"h.png is a link to {target}"):
+        members(tmp_path / "a.tar")
+
+
+def test_a_file_with_holes_is_told(tmp_path: Path) -> None:
+    """As ``tar -S`` packs it, which is not what a decoder reads."""
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        entry = tarfile.TarInfo("x.npy")
+        entry.size = 8
+        entry.pax_headers = {"GNU.sparse.size": "8", "GNU.sparse.map": "0,8"}
+        tar.addfile(entry, io.BytesIO(b"8 bytes."))
+    with pytest.raises(CalcoError, match=r"x\.npy is stored without its zeros"):
+        members(tmp_path / "a.tar")
 
 
 @pytest.mark.parametrize("name", ["../x.png", "/etc/x.png", "a/../../x.png"])
@@ -116,6 +149,39 @@ def test_a_damaged_header_is_no_end(tmp_path: Path) -> None:
     archive.write_bytes(data)
     with pytest.raises(CalcoError, match="archive cannot be read"):
         members(archive)
+
+
+def test_joined_archives_are_told(tmp_path: Path) -> None:
+    """``cat a.tar b.tar``: whoever looks no further than the first end misses the second."""
+    first, second = (pack(tmp_path / f"{n}.tar", **{f"{n}_png": b"one"}) for n in "ab")
+    (tmp_path / "c.tar").write_bytes(first.read_bytes() + second.read_bytes())
+    with pytest.raises(CalcoError, match="more follows behind its end"):
+        members(tmp_path / "c.tar")
+
+
+@pytest.mark.parametrize("start", [5632, 8000])
+def test_a_hole_is_no_end(tmp_path: Path, start: int) -> None:
+    """Between two files, and from within one on."""
+    sizes = {"x_png": 5000, "y_png": 5000, "z_png": 5000}
+    archive = pack(tmp_path / "a.tar", **{name: b"1" * size for name, size in sizes.items()})
+    data = archive.read_bytes()
+    archive.write_bytes(data[:start] + bytes(12000 - start) + data[12000:])
+    with pytest.raises(CalcoError, match="more follows behind its end"):
+        members(archive)
+
+
+def test_a_copy_that_was_given_its_size_before_its_bytes_is_told(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "a.tar", x_png=b"1" * 5000, y_png=bytes(2 << 20))
+    os.truncate(archive, 5632)
+    os.truncate(archive, 2 << 20)
+    with pytest.raises(CalcoError, match="a copy was not finished"):
+        members(archive)
+
+
+def test_an_archive_filled_up_for_a_tape_is_whole(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "a.tar", x_png=b"1" * 5000)
+    os.truncate(archive, 1 << 20)
+    assert set(members(archive)) == {"x.png"}
 
 
 @pytest.mark.parametrize("size", [-512, 2**80])

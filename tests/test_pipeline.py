@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from calco.inference.predictor import Predictor, predict_maps
 from calco.pipeline import (
     Listener,
     Task,
+    describe_machine,
     foretell,
     prepare,
     resume,
@@ -334,3 +336,10 @@ def test_outputs_do_not_name_the_machine(finished_run: Path) -> None:
             text = path.read_text(encoding="utf-8")
             assert str(Path.home()) not in text
             assert str(finished_run) not in text, path.name
+
+
+def test_the_command_is_kept_without_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["sweep", "a b", "--storage", "postgresql://me:se/cret@db/runs"]
+    monkeypatch.setattr(sys, "argv", ["/bin/calco", *words])
+    shown = "calco sweep 'a b' --storage postgresql://db/runs"
+    assert describe_machine(Config())["command"] == shown

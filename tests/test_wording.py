@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from calco.wording import counted, name_some, place
+import pytest
+
+from calco.wording import counted, name_some, place, without_login
 
 
 def test_ten_are_named_and_the_rest_counted() -> None:
@@ -23,3 +25,19 @@ def test_files_are_named_from_the_data_folder_down() -> None:
     assert place(root / "images/a.png", root) == "images/a.png"
     assert place(Path("/data/setting/a.png"), root) == "/data/setting/a.png"
     assert place(root, root) == "."
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://token@host/a", "https://host/a"),
+        ("https://me:p@ss@host:80", "https://host:80"),
+        ("postgresql+psycopg2://me:a/b?c#d@db/runs", "postgresql+psycopg2://db/runs"),
+        ("to (https://me:x@a) or http://b/c", "to (https://a) or http://b/c"),
+        ("https://host/a@b", "https://host/a@b"),
+        ("sqlite:////home/me@here/runs.db", "sqlite:////home/me@here/runs.db"),
+        ("mail me@host", "mail me@host"),
+    ],
+)
+def test_logins_are_cut_from_addresses(text: str, shown: str) -> None:
+    assert without_login(text) == shown

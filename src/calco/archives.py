@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ARCHIVE_SUFFIX = ".tar"
 MAX_MEMBER_BYTES = 1 << 30
 """Larger files are refused: one is read into memory whole."""
+MAX_END_BYTES = 1 << 20
+"""More zeros behind the last file are a hole; tar fills up to 10 KiB, for tapes more."""
 
 _INSIDE = ARCHIVE_SUFFIX + os.sep
 
@@ -149,25 +151,61 @@ def _members(archive: Path, n_bytes: int, mtime_ns: int) -> Mapping[str, Member]
     last = -1
     with tarfile.open(archive, "r:") as tar:
         while entry := tar.next():
+            if entry.issparse():
+                raise tarfile.ReadError(f"{entry.name} is stored without its zeros (sparse)")
             # a size below zero would lead back, for ever; tarfile itself does not look
             if entry.size < 0 or entry.offset <= last or entry.offset_data + entry.size > n_bytes:
                 raise tarfile.ReadError("a size in it cannot be")
             last = entry.offset
-            if not entry.isreg() or entry.issparse():
+            if not (entry.isreg() or entry.islnk()):
                 continue
-            name = PurePosixPath(os.path.normpath(entry.name))
-            if name.is_absolute() or ".." in name.parts:
+            name = _inside(entry.name)
+            if name.split("/")[0] in ("", ".."):  # only there, once it is normal
                 what, do = "a name in the archive leads out of it", "pack it again"
                 raise CalcoError(
                     Problem("ARCHIVE_NAME", what, str(archive), repr(entry.name), do=do)
                 )
-            if entry.size > MAX_MEMBER_BYTES:
-                raise tarfile.ReadError(f"{name} has {entry.size} bytes")
-            found[name.as_posix()] = Member(entry.offset_data, entry.size)
+            found[name] = _linked(entry, found) if entry.islnk() else _stored(entry)
         end = tar.offset
+    _require_end(archive, end)
+    return MappingProxyType(found)
+
+
+def _inside(name: str) -> str:
+    """Return a name as a path below the archive."""
+    return PurePosixPath(os.path.normpath(name)).as_posix()
+
+
+def _stored(entry: tarfile.TarInfo) -> Member:
+    if entry.size > MAX_MEMBER_BYTES:
+        raise tarfile.ReadError(f"{entry.name} has {entry.size} bytes")
+    return Member(entry.offset_data, entry.size)
+
+
+def _linked(entry: tarfile.TarInfo, found: Mapping[str, Member]) -> Member:
+    """Return the file that a hard link is another name of; tar writes it first."""
+    member = found.get(_inside(entry.linkname))
+    if member is None:
+        names = f"{entry.name} is a link to {entry.linkname}"
+        raise tarfile.ReadError(f"{names}, which is no file before it")
+    return member
+
+
+def _require_end(archive: Path, end: int) -> None:
+    """Refuse an archive of which more may be meant to be read than was found.
+
+    tarfile takes a damaged or missing header for the end, and does not look behind one.
+
+    Args:
+        archive: Of which all members are known.
+        end: Byte behind the last one.
+    """
     with archive.open("rb") as file:
         file.seek(end)
-        # tarfile takes a damaged or missing header for the end
-        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("it has no proper end")
-    return MappingProxyType(found)
+        rest = file.read(MAX_END_BYTES + 1)
+    if len(rest) < tarfile.BLOCKSIZE or rest[: tarfile.BLOCKSIZE].strip(b"\0"):
+        raise tarfile.ReadError("it has no proper end")
+    if rest.strip(b"\0"):
+        raise tarfile.ReadError("more follows behind its end, as where two were joined")
+    if len(rest) > MAX_END_BYTES:
+        raise tarfile.ReadError("zeros follow its last file, as where a copy was not finished")

@@ -61,6 +61,7 @@ from calco.training.progress import Watch
 from calco.training.shared_cache import remove_shared
 from calco.training.team import ALONE, Team
 from calco.training.threads import threads_restored
+from calco.wording import without_login
 
 
 @dataclass
@@ -369,6 +370,6 @@ def describe_machine(config: Config, source: Source | None = None) -> dict[str, 
 
 
 def _command() -> str:
-    """Return what was typed; empty when calco runs inside another program."""
+    """Return what was typed, but for logins; empty when calco runs inside another program."""
     is_calco = Path(sys.argv[0]).stem in ("calco", "__main__")
-    return shlex.join(["calco", *sys.argv[1:]]) if is_calco else ""
+    return without_login(shlex.join(["calco", *sys.argv[1:]])) if is_calco else ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -249,10 +248,9 @@ def _taken_back_on_fault(folder: SweepDir) -> Iterator[None]:
 
 def _save_data(folder: SweepDir, config: Config, audit: Audit, listener: SweepListener) -> Split:
     """Divide the data, and write down what is known of them."""
-    run, machine = folder.run, describe_machine(config)
-    machine["command"] = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", str(machine["command"]))
+    run = folder.run
     run.save_config(config)
-    run.save_manifest(machine)
+    run.save_manifest(describe_machine(config))
     run.save_index(audit.index)
     run.save_audit(audit)
     listener.on_record(split := run.save_split(split_samples(audit, config.split)))

@@ -1,13 +1,19 @@
-"""Words that many messages need: numbers of things and seconds, some of many names, places."""
+"""Words that many messages need: numbers of things and seconds, some of many names, places.
+
+And what no text may hold: see ``without_login``.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 NBSP = "\u00a0"  # no line break between a number and its unit
 N_NAMED = 10
 """Examples named in a message before the rest is only counted."""
+# an @ before the first slash ends a login; databases allow slashes in passwords, too
+_LOGIN = re.compile(r"://(?:[^\s/?#]*|[^\s/:@]*:[^\s@]*)@")
 
 
 def counted(n: int, noun: str) -> str:
@@ -57,3 +63,13 @@ def place(path: Path, root: Path) -> str:
         ('images/a.png', 'b.png')
     """
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def without_login(text: str) -> str:
+    """Return a text whose addresses name no user and no password.
+
+    Example:
+        >>> without_login("request to https://me:secret@host/api failed")
+        'request to https://host/api failed'
+    """
+    return _LOGIN.sub("://", text)

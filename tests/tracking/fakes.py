@@ -12,10 +12,10 @@ from calco.tracking.tracker import Parameter, Place, TrackerRun
 class Remembering:
     """Keeps every call as (method, what)."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, name: str = "tensorboard") -> None:
         self.place = place
         self.calls: list[tuple[str, Any]] = []
-        self.run = TrackerRun("tensorboard", place.run_id or "fresh", "look here")
+        self.run = TrackerRun(name, place.run_id or "fresh", "look here")
 
     def parameters(self, values: Mapping[str, Parameter]) -> None:
         self.calls.append(("parameters", dict(values)))

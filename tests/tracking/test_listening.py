@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +13,11 @@ import pytest
 from tests.tracking.fakes import Failing, Remembering
 
 from calco.config import Config, TrackConfig, TrackerName
-from calco.errors import StoppedError
+from calco.errors import Problem, StoppedError
 from calco.pipeline import Listener, resume, run
+from calco.records import Scores, SubsetSummary
 from calco.runs import RunDir
-from calco.tracking import audience
+from calco.tracking import audience, listening
 from calco.tracking.listening import final_figures, tracked
 from calco.tracking.tracker import Place, Tracker, TrackerRun
 from calco.training.budget import Clock
@@ -38,6 +41,15 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Remembering]:
 
     monkeypatch.setattr(audience, "open_tracker", open_fake)
     return made
+
+
+def summary_of(run: RunDir) -> SubsetSummary:
+    """The test part's summary of a finished run."""
+    from calco.stages.report import _subset_summary
+
+    summary = _subset_summary(run.load_summary()["test"])
+    assert summary is not None
+    return summary
 
 
 def test_a_run_is_told_in_order_and_a_failing_tracker_changes_no_byte(
@@ -124,11 +136,63 @@ def test_nobody_is_told_unless_asked(
 
 
 def test_final_figures_leave_out_what_is_unknown(finished_run: Path) -> None:
-    from calco.stages.report import _subset_summary
-
-    summary = _subset_summary(RunDir(finished_run).load_summary()["test"])
-    assert summary is not None
-    figures = final_figures({"test": summary})
+    figures = final_figures({"test": summary_of(RunDir(finished_run))})
     assert figures["test/n_images"] == 3
     assert figures["test/dice_ci95_low"] <= figures["test/dice_mean"]
     assert all(math.isfinite(value) for value in figures.values())
+
+
+def test_scores_after_a_resume_that_only_tuned_are_told_at_the_last_epoch(
+    tiny_config: Config, finished_run: Path, tmp_path: Path, opened: list[Remembering]
+) -> None:
+    done, config = RunDir(finished_run), following(tiny_config, "mlflow")
+    with tracked(Listener(), config, RunDir(tmp_path)) as listener:
+        listener.on_record(done.load_plan())
+        listener.on_record(done.load_fit())  # finished before: no epoch is told
+        listener.on_record(Scores((), {"test": summary_of(done)}))
+    assert [epoch for _, epoch in opened[0].told("metrics")] == [2]
+
+
+def test_a_full_disk_leaves_no_tracker_open(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_config: Config,
+    finished_run: Path,
+    tmp_path: Path,
+    opened: list[Remembering],
+) -> None:
+    def full(path: Path, _: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    folder = RunDir(shutil.copytree(finished_run, tmp_path / "run"))
+    monkeypatch.setattr(listening, "write_atomic", full)
+    with tracked(Listener(), following(tiny_config, "mlflow"), folder) as listener:
+        listener.on_record(folder.load_plan())
+    assert opened[0].told("picture") == ["curves"]
+    assert opened[0].told("artefact") == ["report.html"]
+    assert opened[0].told("close") == [True]
+
+
+def test_whatever_goes_wrong_with_pictures_the_end_stays_what_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_config: Config,
+    finished_run: Path,
+    tmp_path: Path,
+    opened: list[Remembering],
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("not a picture")
+
+    def stop_after(listener: Listener, run: RunDir) -> None:
+        listener.on_record(run.load_plan())
+        raise StoppedError
+
+    folder = RunDir(shutil.copytree(finished_run, tmp_path / "run"))
+    monkeypatch.setattr(listening, "trace_scored", broken)
+    heard, warned = list[object](), list[Problem]()
+    mine = Listener(heard.append, watch=Watch(on_advice=warned.append))
+    config = following(tiny_config, "mlflow")
+    with pytest.raises(StoppedError), tracked(mine, config, folder) as listener:
+        stop_after(listener, folder)
+    assert [(p.code, p.where) for p in warned] == [("TRACKER_FAILED", str(folder.path))]
+    assert opened[0].told("close") == [False]
+    assert isinstance(heard[-1], TrackerRun)

@@ -6,6 +6,9 @@ refused and noted, and every proxy is a trap that notes who calls.
 
 from __future__ import annotations
 
+import base64
+import http.server
+import json
 import os
 import socket
 import subprocess
@@ -14,6 +17,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from PIL import Image
@@ -125,6 +129,76 @@ def test_mlflow(tmp_path: Path, trap: tuple[str, list[object]]) -> None:
     artefacts = {p.name for p in (tmp_path / "mlruns").rglob("*") if p.is_file()}
     assert artefacts == {"worst-1.png", "report.html"}
     assert not callers
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """A server of MLflow's, as far as one run needs it."""
+
+    logins: ClassVar[set[str]] = set()
+    broken = False
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.answer()
+
+    def answer(self) -> None:
+        self.logins.add(self.headers.get("Authorization", "none"))
+        info = {"run_id": "r1", "experiment_id": "1", "run_name": "run1", "status": "RUNNING"}
+        known = {
+            "get-by-name": {"experiment": {"experiment_id": "1", "name": "cells"}},
+            "create": {"run": {"info": info, "data": {}}},
+            "get": {"run": {"info": info, "data": {}}},
+            "update": {"run_info": info},
+        }
+        found = known.get(self.path.partition("?")[0].rpartition("/")[2], {})
+        body = json.dumps(found).encode()
+        self.send_response(500 if self.broken else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+LOG_IN = """
+import sys
+from pathlib import Path
+from calco.config import TrackConfig
+from calco.tracking.audience import Audience
+
+heard = Audience(Path(sys.argv[1]), "run1", TrackConfig(to=("mlflow",)), print)
+heard.tell(lambda t: t.metrics({"validation/dice": 0.5}, 1))
+heard.tell(lambda t: t.close(finished=True))
+print(*heard.runs)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", [False, True])
+def test_mlflow_takes_a_login_and_shows_it_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setattr(Answers, "broken", broken)
+    Answers.logins.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        where = f"127.0.0.1:{server.server_port}"
+        env = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW")}
+        env |= {"MLFLOW_TRACKING_URI": f"http://me:secret@{where}", "NO_PROXY": "127.0.0.1"}
+        command = [sys.executable, "-c", LOG_IN, str(tmp_path)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert Answers.logins == {"Basic " + base64.b64encode(b"me:secret").decode()}
+    assert ("TRACKER_FAILED" in done.stdout) is broken, done.stdout
+    assert where in done.stdout
+    kept = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*.json"))
+    assert not [text for text in (done.stdout, done.stderr, kept) if "secret" in text]
 
 
 def test_wandb_is_offline_unless_asked(tmp_path: Path, trap: tuple[str, list[object]]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from calco.errors import Problem
 from calco.files import from_json, to_json, write_atomic
 from calco.tracking.choose import open_tracker
 from calco.tracking.tracker import Place, Tracker, TrackerRun
+from calco.wording import without_login
 
 RUNS_FILE = "runs.json"
 MAX_REASON_CHARS = 200
@@ -31,50 +33,74 @@ class Audience:
     ) -> None:
         self.warn = warn
         self.trackers: dict[TrackerName, Tracker] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / RUNS_FILE
-        before = _runs_before(path)
+        path = str(folder / RUNS_FILE)
+        known: dict[str, TrackerRun] = {}
+        self.attempt(
+            lambda: known.update(_runs_before(folder)), path, "trackers may begin new runs"
+        )
         for tracker in dict.fromkeys(config.to):
-            place = Place(folder, config.project, config.name or name, before.get(tracker))
+            run_id = known[tracker].run_id if tracker in known else None
+            place = Place(folder, config.project, config.name or name, run_id)
             self._guarded(tracker, partial(self._open, tracker, place, config))
-        write_atomic(path, to_json(self.runs))
+        # runs of trackers that do not answer today may go on at the next --resume
+        known |= {run.tracker: run for run in self.runs}
+        self.attempt(lambda: _keep(folder, known), path, "--resume may begin new runs in trackers")
 
     @property
     def runs(self) -> tuple[TrackerRun, ...]:
-        """The runs of all trackers that answer."""
-        return tuple(tracker.run for tracker in self.trackers.values())
+        """The runs of all trackers that answer; addresses without the user's password."""
+        runs = (tracker.run for tracker in self.trackers.values())
+        return tuple(replace(run, look=without_login(run.look)) for run in runs)
 
     def tell(self, say: Callable[[Tracker], None]) -> None:
         """Say something to every tracker that answers."""
         for name, tracker in list(self.trackers.items()):
             self._guarded(name, partial(say, tracker))
 
-    def _open(self, name: TrackerName, place: Place, config: TrackConfig) -> None:
-        self.trackers[name] = open_tracker(name, place, config)
+    def attempt(self, action: Callable[[], None], where: str, loss: str) -> bool:
+        """Do something for trackers; whatever goes wrong there is no reason to stop training.
 
-    def _guarded(self, name: TrackerName, action: Callable[[], None]) -> None:
-        """Do something with a tracker; whatever goes wrong there is no reason to stop training."""
+        Args:
+            action: What is done.
+            where: Tracker or file that it is about.
+            loss: What a failure means.
+
+        Returns:
+            Whether it went well; a failure has been told.
+        """
         try:
             action()
         except Exception as error:  # noqa: BLE001 - other people's code and networks
-            self.trackers.pop(name, None)
             self.warn(
                 Problem(
                     "TRACKER_FAILED",
-                    "the tracker is told no more; the run goes on",
-                    name,
-                    got=f"{type(error).__name__}: {error}"[:MAX_REASON_CHARS],
+                    f"{loss}; the run goes on",
+                    where,
+                    got=without_login(f"{type(error).__name__}: {error}")[:MAX_REASON_CHARS],
                     do="read history.csv and the report instead, or see docs/how-to/track.md",
                     severity="warning",
                 )
             )
+            return False
+        return True
+
+    def _open(self, name: TrackerName, place: Place, config: TrackConfig) -> None:
+        self.trackers[name] = open_tracker(name, place, config)
+
+    def _guarded(self, name: TrackerName, action: Callable[[], None]) -> None:
+        if not self.attempt(action, name, "the tracker is told no more"):
+            self.trackers.pop(name, None)
 
 
-def _runs_before(path: Path) -> Mapping[str, str]:
-    """Return by tracker the run that goes on; none in a new folder."""
+def _runs_before(folder: Path) -> dict[str, TrackerRun]:
+    """Make the folder where it is missing; return by tracker the runs that go on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RUNS_FILE
     if not path.exists():
         return {}
-    runs: Sequence[TrackerRun] = from_json(
-        tuple[TrackerRun, ...], path.read_text(encoding="utf-8"), str(path)
-    )
-    return {run.tracker: run.run_id for run in runs}
+    runs = from_json(tuple[TrackerRun, ...], path.read_text(encoding="utf-8"), str(path))
+    return {run.tracker: run for run in runs}
+
+
+def _keep(folder: Path, runs: dict[str, TrackerRun]) -> None:
+    write_atomic(folder / RUNS_FILE, to_json(tuple(runs.values())))

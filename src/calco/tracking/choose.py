@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from typing import assert_never
-from urllib.parse import urlsplit
 
 from calco.config import TrackConfig, TrackerName
 from calco.errors import CalcoError, Problem
 from calco.tracking.tracker import Place, Tracker
+from calco.wording import without_login
 
 NEEDS: dict[TrackerName, tuple[str, ...]] = {
     "tensorboard": ("tensorboard",),
@@ -34,14 +34,14 @@ def require_trackers(config: TrackConfig) -> None:
         for name in config.to
         if (missing := [package for package in NEEDS[name] if not _is_installed(package)])
     ]
-    if config.mlflow_uri and "@" in urlsplit(config.mlflow_uri).netloc:
+    if config.mlflow_uri and without_login(config.mlflow_uri) != config.mlflow_uri:
         problems.append(
             Problem(
                 "TRACK_SECRET",
                 "the address would be written into the run folder with its password",
                 "track.mlflow_uri",
                 expected="an address without user and password",
-                do="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead",
+                do="give user and password in the environment: MLFLOW_TRACKING_URI",
             )
         )
     if problems:

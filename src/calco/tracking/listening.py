@@ -66,6 +66,8 @@ class Tracking:
                 self._begin(record)
             case FitResult():
                 self.n_fits += 1
+                if record.history:  # its epochs were told before a run was resumed
+                    self.last_epoch = record.history[-1].epoch
             case Scores() if self.audience:
                 values = final_figures(record.summaries)
                 self.audience.tell(lambda t: t.metrics(values, self.last_epoch))
@@ -81,16 +83,23 @@ class Tracking:
 
     def close(self, *, finished: bool) -> None:
         """Hand on curves, pictures and report, whatever of them there is, and end."""
-        if self.audience is None:
+        audience = self.audience
+        if audience is None:
             return
-        for name, path, caption in (*self._curves(), *self._overlays()):
-            self.audience.tell(partial(_show, name, path, caption))
-        if self.folder.report_html.exists():
-            self.audience.tell(lambda t: t.artefact(self.folder.report_html))
-        runs = self.audience.runs
-        self.audience.tell(lambda t: t.close(finished=finished))
+        try:
+            where = str(self.folder.path)
+            audience.attempt(partial(self._hand_on, audience), where, "trackers lack its pictures")
+        finally:  # whatever comes between: an open run would count as one that is still trained
+            runs = audience.runs
+            audience.tell(lambda t: t.close(finished=finished))
         for run in runs:
             self.listener.on_record(run)
+
+    def _hand_on(self, audience: Audience) -> None:
+        for name, path, caption in (*self._curves(), *self._overlays()):
+            audience.tell(partial(_show, name, path, caption))
+        if self.folder.report_html.exists():
+            audience.tell(lambda t: t.artefact(self.folder.report_html))
 
     def _begin(self, plan: Plan) -> None:
         warn, path = self.listener.watch.on_advice, self.folder.path
@@ -115,14 +124,14 @@ class Tracking:
         n = min(N_OVERLAYS, len(scores) // 2)
         ends = {"worst": scores[:n], "best": scores[::-1][:n]}
         folder = self.folder.path / FOLDER / "overlays"
-        folder.mkdir(parents=True, exist_ok=True)
         for end, number, score in ((e, i, s) for e in ends for i, s in enumerate(ends[e], 1)):
+            path = folder / f"{end}-{number}.jpg"
             try:
                 picture = trace_scored(index, score, self.folder.path / "predictions")
+                folder.mkdir(parents=True, exist_ok=True)
+                write_atomic(path, encode(picture))
             except (CalcoError, OSError):  # an image was moved since, or the disk is full
                 continue
-            path = folder / f"{end}-{number}.jpg"
-            write_atomic(path, encode(picture))
             yield f"overlays/{path.stem}", path, f"{score.id}: Dice {score.dice:.3f}"
 
 
