@@ -104,6 +104,7 @@ def test_the_median_is_asked_once_two_trials_are_complete(tmp_path: Path) -> Non
     assert len(found.trials[2].history) == 2
 
 
+@pytest.mark.slow
 def test_hyperband_gives_up_the_weaker_half_of_a_bracket(tmp_path: Path) -> None:
     def train_on(params: Params, report: Report) -> float:
         dice = by_rate(params, lambda *_: None)
