@@ -28,6 +28,7 @@ from calco.training.budget import Clock
 from calco.training.cache import Held
 from calco.training.dataset import Loaders
 from calco.training.progress import Watch
+from calco.training.team import Team
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,27 @@ def test_a_stopped_run_resumes_to_the_same_bytes(
     names = ("unbroken", "broken")
     digests = {sha256_of(RunDir(tmp_path / name).weights) for name in names}
     assert len(digests) == 1
+
+
+def test_a_signal_during_an_exchange_is_not_lost(
+    prepared: tuple[Loaders, Plan],
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Most come while a process waits for what the others have heard."""
+    exchange, sent = Team.largest, []
+
+    def interrupted(team: Team, *values: float) -> tuple[float, ...]:
+        found = exchange(team, *values)
+        if not sent:
+            sent.append(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(Team, "largest", interrupted)
+    with pytest.raises(StoppedError, match="SIGTERM after 1 steps"):
+        run_fit(prepared, tiny_config, tmp_path)
 
 
 def test_resume_with_other_random_numbers_would_differ(

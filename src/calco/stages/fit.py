@@ -74,8 +74,8 @@ def fit(
             trainer.finish_epoch(watch)
     if trainer.team.leads:
         folder.save_fit(trainer.result())
-    if stop.by:
-        raise StoppedError(f"{STOPPED_BY}{stop.by} after {trainer.step} steps")
+    if by := trainer.stop.by or stop.by:
+        raise StoppedError(f"{STOPPED_BY}{by} after {trainer.step} steps")
     return trainer.result()
 
 
@@ -92,7 +92,8 @@ class Trainer:
         stop: StopRequest,
     ) -> None:
         self.loaders, self.plan, self.config = loaders, plan, config
-        self.folder, self.clock, self.stop = folder, clock, stop
+        self.folder, self.clock = folder, clock
+        self.heard, self.stop = stop, StopRequest()  # by this process, and what all agreed on
         self.team = loaders.train.team
         fsdp = config.fit.fsdp
         self.fabric = make_fabric(config.device, plan.precision, self.team, averages=not fsdp)
@@ -153,7 +154,7 @@ class Trainer:
 
     def _agree(self) -> None:
         """Read the clock, in a team the first one's, and hear of signals to any process."""
-        seen = self.stop.number, self._time_is_up(), self._fraction()
+        seen = self.heard.number, self._time_is_up(), self._fraction()
         number, out_of_time, self.fraction = self.team.largest(*seen)
         self.stop.number, self.out_of_time = int(number), bool(out_of_time)
 
