@@ -70,6 +70,15 @@ def test_several_runs_are_loaded_as_one(finished_run: Path, discs: Path) -> None
         calco.load("nowhere")
 
 
+def test_training_is_refused_where_torchrun_has_started_several(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(calco.CalcoError, match=r"TEAM_STARTED.*-m calco train"):
+        calco.train(discs, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(AttributeError, match="no attribute 'tarin'"):
         _ = calco.tarin

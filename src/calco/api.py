@@ -12,7 +12,7 @@ from calco.errors import CalcoError, Problem
 from calco.inference.predictor import Predictor
 from calco.pipeline import Listener, run
 from calco.runs import RunDir
-from calco.teamwork import team_of
+from calco.teamwork import require_none_started, team_of
 from calco.tracking.choose import require_trackers
 from calco.tracking.listening import tracked
 from calco.training.budget import Clock
@@ -26,6 +26,8 @@ def train(
     listener: Listener | None = None,
 ) -> dict[str, Any]:
     """Audit, split, plan, fit, tune, test and report, as ``calco train`` does.
+
+    Under torchrun it is refused: each process would do all the work.
 
     Args:
         data: Folder of images and masks.
@@ -41,6 +43,7 @@ def train(
         CalcoError: Lists all faults of the data or the settings.
         StoppedError: After a signal.
     """
+    require_none_started()
     tree = (config or Config()).model_dump(mode="json")
     if budget_s is not None:
         tree["budget_s"] = budget_s
@@ -49,7 +52,7 @@ def train(
     clock = Clock(settings.budget_s)
     require_trackers(settings.track)
     with (
-        team_of(settings.devices) as team,
+        team_of(settings.devices, settings.device) as team,
         tracked(listener or Listener(), settings, folder) as heard,
     ):
         run(Path(data), settings, folder, clock, heard, team)

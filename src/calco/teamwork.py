@@ -10,14 +10,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from signal import Signals
 from tempfile import TemporaryDirectory
+from threading import Event, Thread
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.distributed import FileStore, rendezvous  # type: ignore[attr-defined]
 
@@ -33,11 +35,17 @@ from calco.runs import RunDir
 from calco.stages.fit import fit
 from calco.stages.loaders import build_loaders, read_samples
 from calco.training.budget import Clock
+from calco.training.device import require_devices, take_own_device
 from calco.training.progress import Watch
 from calco.training.team import ALONE, Team, is_broken, join_team, leave_team
 
 BEGIN_S = 120.0  # in which all processes have loaded torch
 END_S = 10.0  # for a process to end by itself
+NOTICE_S = 30.0  # in which a process notices by itself that another has ended
+FAULT_CODE = 2  # with which a process ends that could not go on
+
+# whose one line says enough; anything else is a fault of calco, and its traceback is wanted
+FORESEEN = (CalcoError, OSError, MemoryError, torch.OutOfMemoryError)
 
 Levels = NDArray[np.uint8]
 Job = FitJob | PredictJob
@@ -53,7 +61,7 @@ def assist(team: Team) -> None:
     """Do what the leading process asks for, until it needs no more help or has ended.
 
     Raises:
-        CalcoError: What went wrong here; the leading process has heard of it.
+        CalcoError: What went wrong here; the leading process has heard of it, as of any fault.
     """
     try:
         while text := team.told():
@@ -63,13 +71,14 @@ def assist(team: Team) -> None:
                     _fit(job, team)
                 case PredictJob():
                     _predict_share(job, team)
-    except CalcoError as error:
-        team.report(error)
+    except Exception as error:
+        if isinstance(error, RuntimeError) and is_broken(error):
+            return  # the leading process says why, or whoever ended it
+        told = error if isinstance(error, CalcoError) else CalcoError(_failed(error, team))
+        team.report(told)
+        if isinstance(error, FORESEEN):
+            raise told from None
         raise
-    except RuntimeError as error:
-        if not is_broken(error):
-            raise
-        # the leading process says why, or whoever ended it
 
 
 def predict_together(
@@ -127,12 +136,26 @@ def _fit(job: FitJob, team: Team) -> None:
 
 
 def _predict_share(job: PredictJob, team: Team) -> None:
+    take_own_device(job.device, team)  # training may have ended before this process began
     predictor = Predictor.from_run(job.run, job.device)
     predictor.params = job.look
     team.collected(_levels_of_share(predictor, job.index, team))
 
 
 # --- beginning and end ---------------------------------------------------------------------------
+
+
+def require_none_started() -> None:
+    """Refuse to begin where torchrun has started several processes: each would do all the work.
+
+    Raises:
+        CalcoError: With the two ways to train in several processes.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > 1:
+        what = "each of several processes would do all the work"
+        do = "leave torchrun out and set devices, or start torchrun with -m calco train DATA"
+        raise CalcoError(Problem("TEAM_STARTED", what, "torchrun", f"{started} processes", do=do))
 
 
 def join_from_outside() -> Team:
@@ -142,19 +165,24 @@ def join_from_outside() -> Team:
 
 
 @contextmanager
-def team_of(size: int) -> Iterator[Team]:
+def team_of(size: int, device: str = "auto") -> Iterator[Team]:
     """Gather so many processes; at the end, or when one fails, all of them end.
 
     Args:
         size: Processes; 1 is this one alone.
+        device: On which they train; ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        CalcoError: What another process said before it ended, or that it was killed.
+        CalcoError: What another process said before it ended, or that it was killed; before any
+            begins, that there are too few GPUs.
     """
+    if size > 1:
+        require_devices(device, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
     if size == 1:
         yield ALONE
     elif "RANK" in os.environ:
-        with _led(join_from_outside(), ()) as team:
+        team = join_from_outside()
+        with _led(team, ()):
             yield team
     else:
         with TemporaryDirectory(prefix="calco-team-") as folder:
@@ -164,7 +192,8 @@ def team_of(size: int) -> Iterator[Team]:
             patience_s = 0.0  # after a fault nobody has anything left to do
             try:
                 os.environ |= _place(0, size)
-                with _led(_meet(store, size, processes), processes) as team:
+                team = _meet(store, size, processes)
+                with _watched(team, processes), _led(team, processes):
                     yield team
                 patience_s = END_S
             finally:
@@ -174,9 +203,9 @@ def team_of(size: int) -> Iterator[Team]:
 
 
 @contextmanager
-def _led(team: Team, processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[Team]:
+def _led(team: Team, processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
     try:
-        yield team
+        yield
         team.told("")  # no more work
     except RuntimeError as error:
         if not is_broken(error):
@@ -186,12 +215,52 @@ def _led(team: Team, processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[T
         leave_team()
 
 
+@contextmanager
+def _watched(team: Team, processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """End all when another process has failed and this one does not notice."""
+
+    def end() -> None:
+        sys.stderr.write(f"{team.fault() or _lost(processes)}\n")
+        for process in processes:
+            process.kill()
+
+    with _ending(lambda: any(p.poll() for p in processes), end):
+        yield
+
+
+@contextmanager
+def _ending(is_lost: Callable[[], bool], before: Callable[[], None]) -> Iterator[None]:
+    """End this process when another is lost and the exchange with it does not fail.
+
+    Through Gloo it fails at once; between GPUs this process waits where nothing interrupts it.
+
+    Args:
+        is_lost: Whether another process has ended that should not have.
+        before: What is done last.
+    """
+    over = Event()
+
+    def watch() -> None:
+        while not over.wait(1.0):
+            if is_lost() and not over.wait(NOTICE_S):
+                before()
+                os._exit(FAULT_CODE)
+
+    if torch.cuda.is_available():
+        Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
 def _place(rank: int, size: int) -> dict[str, str]:
     """Return what torchrun would tell a process of its place; for one machine."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
     words = {name: str(value) for name, value in place.items()}
     if sys.platform == "linux":
         words["GLOO_SOCKET_IFNAME"] = "lo"  # nobody on the network may join
+        words["NCCL_SOCKET_IFNAME"] = os.environ.get("NCCL_SOCKET_IFNAME", "lo")
     return words
 
 
@@ -226,6 +295,7 @@ def _lost(processes: Sequence[subprocess.Popen[bytes]]) -> Problem:
     while processes and time.monotonic() < until and all(p.poll() is None for p in processes):
         time.sleep(0.02)
     ended = [(r, p.returncode) for r, p in enumerate(processes, 1) if p.returncode is not None]
+    ended.sort(key=lambda one: one[1] == 0)  # those that only noticed come last
     rank, code = ended[0] if ended else (0, 0)
     how = f"by {Signals(-code).name}" if code < 0 else f"with exit code {code}"
     return Problem(
@@ -237,15 +307,29 @@ def _lost(processes: Sequence[subprocess.Popen[bytes]]) -> Problem:
     )
 
 
+def _failed(error: Exception, team: Team) -> Problem:
+    """Say in one line what a process died of that nobody had foreseen."""
+    said = next(iter(str(error).splitlines()), "")
+    return Problem(
+        "TEAM_FAILED",
+        "a process of the team has failed",
+        where=f"process {team.rank} of 0 to {team.size - 1}",
+        got=f"{type(error).__name__}: {said}" if said else type(error).__name__,
+        do="mend that, then go on with --resume",
+    )
+
+
 def main() -> None:
     """Be another process of a team that ``team_of`` gathers."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = FileStore(sys.argv[1], size)
     store.set(f"here/{rank}", "")
+    leader = os.getppid()
     try:
-        assist(join_team(store, rank, size))
+        with _ending(lambda: os.getppid() != leader, lambda: None):
+            assist(join_team(store, rank, size))
     except (CalcoError, KeyboardInterrupt):
-        raise SystemExit(2) from None  # the leading process says why
+        raise SystemExit(FAULT_CODE) from None  # the leading process says why
     finally:
         leave_team()
 

@@ -18,6 +18,7 @@ from calco.nets.encoders import (
     timm_name,
 )
 from calco.nets.graph import to_onnx
+from calco.nets.transfer import starting_network
 from calco.records import ImageSpec, NetworkPlan
 
 SMALL = "tu-mobilenetv3_small_050"
@@ -199,10 +200,31 @@ def test_what_does_not_is_one_line_with_its_reason(
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_every_weight_takes_part(decoder: DecoderName) -> None:
-    # a weight without gradient would stall distributed training
     network = EncoderDecoder(3, SMALL, decoder).train()
     network(torch.rand(3, 3, 32, 64)).square().mean().backward()
     assert [n for n, p in network.named_parameters() if p.grad is None] == []
+
+
+def test_every_weight_that_is_trained_has_a_gradient() -> None:
+    # one without would end distributed training at its second step
+    network = starting_network(planned("efficientnet-b0", "light"), None).network
+    assert network.training
+    network(torch.rand(2, 3, 32, 64)).square().mean().backward()
+    weights = dict(network.named_parameters())
+    assert all((p.grad is not None) == p.requires_grad for p in weights.values())
+    spare = {"encoder._conv_head.weight", "encoder._bn1.weight", "encoder._bn1.bias"}
+    assert {name for name, p in weights.items() if not p.requires_grad} == spare
+    assert spare < network.state_dict().keys()  # files of weights still fit
+
+
+def test_a_frozen_encoder_stays_frozen_when_spare_weights_are_looked_for() -> None:
+    network = EncoderDecoder(3, "efficientnet-b0")
+    network.freeze_encoder()
+    network.freeze_spare()
+    assert network.training
+    assert not network.encoder.training
+    assert not any(p.requires_grad for p in network.encoder.parameters())
+    assert all(p.requires_grad for p in network.decoder.parameters())
 
 
 @pytest.mark.parametrize("decoder", ["light", "fpn", "deeplabv3plus"])

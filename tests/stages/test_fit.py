@@ -28,6 +28,7 @@ from calco.training.budget import Clock
 from calco.training.cache import Held
 from calco.training.dataset import Loaders
 from calco.training.progress import Watch
+from calco.training.team import Team
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,28 @@ def test_a_stopped_run_resumes_to_the_same_bytes(
     assert len(digests) == 1
 
 
-def test_resume_without_the_random_state_would_differ(
+def test_a_signal_during_an_exchange_is_not_lost(
+    prepared: tuple[Loaders, Plan],
+    tiny_config: Config,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Most come while a process waits for what the others have heard."""
+    exchange, sent = Team.largest, []
+
+    def interrupted(team: Team, *values: float) -> tuple[float, ...]:
+        found = exchange(team, *values)
+        if not sent:
+            sent.append(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(Team, "largest", interrupted)
+    with pytest.raises(StoppedError, match="SIGTERM after 1 steps"):
+        run_fit(prepared, tiny_config, tmp_path)
+
+
+def test_resume_with_other_random_numbers_would_differ(
     prepared: tuple[Loaders, Plan],
     tiny_config: Config,
     tmp_path: Path,
@@ -99,10 +121,10 @@ def test_resume_without_the_random_state_would_differ(
     stop_at: Callable[[int, signal.Signals], Watch],
 ) -> None:
     """Negative control: the test above can fail."""
+    monkeypatch.setattr("calco.stages.fit.draw_from", lambda *_: None)
     run_fit(prepared, tiny_config, tmp_path / "unbroken")
     with pytest.raises(StoppedError):
         run_fit(prepared, tiny_config, tmp_path / "broken", stop_at(7, signal.SIGTERM))
-    monkeypatch.setattr(torch, "set_rng_state", lambda _: None)
     run_fit(prepared, tiny_config, tmp_path / "broken")
     names = ("unbroken", "broken")
     assert len({sha256_of(RunDir(tmp_path / name).weights) for name in names}) == 2
@@ -271,7 +293,7 @@ def test_a_validation_part_of_another_kind_is_named(
     )
     mixed = (replace(loaders, validation=bright), replace(plan, epochs=1))
     run_fit(mixed, tiny_config, tmp_path, Watch(on_advice=heard.append))
-    assert [p.code for p in heard] == ["VALIDATION_UNLIKE"]
+    assert "VALIDATION_UNLIKE" in [p.code for p in heard]  # one epoch may find more
     assert "brightness" in heard[0].got
     heard.clear()
     same = (replace(loaders, validation=loaders.validation * 4), replace(plan, epochs=1))

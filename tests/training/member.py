@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.distributed.tensor import DTensor
 
@@ -28,6 +29,7 @@ from calco.training.budget import Clock
 from calco.training.cache import Held
 from calco.training.dataset import Loaders, TrainLoader
 from calco.training.losses import make_loss
+from calco.training.sharded import Trained
 from calco.training.signals import StopRequest
 from calco.training.team import ALONE, Team, join_team, leave_team
 from calco.training.validate import validate
@@ -39,6 +41,11 @@ PLAN = Plan(
 
 
 THREE = replace(PLAN, optimizer="adamw", learning_rate=0.01, ema=True, clip_norm=1.0)
+# its encoder has weights that no map needs, and stages that learn at different rates
+ENCODER = NetworkPlan(
+    "encoder_unet", 3, (0.0,) * 3, (255.0,) * 3, "efficientnet-b0", pretrained=False
+)
+STAGED = replace(THREE, network=ENCODER, layer_decay=0.5)
 
 
 def samples(count: int) -> list[Held]:
@@ -72,22 +79,53 @@ def gradient(team: Team, plan: Plan, folder: Path) -> NDArray[np.float64]:
     return torch.cat(grads).numpy()  # (N,)
 
 
-def stepped(team: Team, folder: Path, *, fsdp: bool) -> dict[str, NDArray[np.generic]]:
+def stepped(
+    team: Team, folder: Path, plan: Plan = THREE, *, fsdp: bool
+) -> dict[str, NDArray[np.generic]]:
     """Train three steps, saving and going on after the second."""
     folder.mkdir(parents=True, exist_ok=True)
-    before = trainer_of(team, THREE, folder, fsdp=fsdp)
+    before = trainer_of(team, plan, folder, fsdp=fsdp)
     for batch in itertools.islice(before.loaders.train.batches(1), 2):
         before._train_step(batch)
         before.batches_done += 1
     before.stop.number = signal.SIGTERM
     before._save(best=False)
     team.total(0)  # all wait for the file
-    return resumed(team, folder, fsdp=fsdp)
+    return resumed(team, folder, plan, fsdp=fsdp)
 
 
-def resumed(team: Team, folder: Path, *, fsdp: bool) -> dict[str, NDArray[np.generic]]:
+def saved(team: Team, folder: Path, *, fsdp: bool) -> dict[str, NDArray[np.generic]]:
+    """Train two steps, save when nothing is due, then the best weights alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer = trainer_of(team, replace(THREE, ema=False), folder, fsdp=fsdp)
+    for batch in itertools.islice(trainer.loaders.train.batches(1), 2):
+        trainer._train_step(batch)
+    gathered: list[int] = []
+    right = Trained.gather
+
+    def counting(self: Trained) -> None:
+        gathered.append(trainer.step)
+        right(self)
+
+    Trained.gather = counting  # type: ignore[method-assign]
+    trainer._save(best=False)
+    idle = len(gathered)
+    trainer._save(best=team.leads)  # the first one's word counts
+    Trained.gather = right  # type: ignore[method-assign]
+    team.total(0)  # all wait for the file
+    assert not trainer.folder.last.exists()
+    best = load_file(trainer.folder.weights)
+    return {
+        "gathered": np.array([idle, len(gathered)]),
+        "best": np.concatenate([best[name].flatten() for name in sorted(best)]),
+    }
+
+
+def resumed(
+    team: Team, folder: Path, plan: Plan = THREE, *, fsdp: bool
+) -> dict[str, NDArray[np.generic]]:
     """Go on from what was saved, and train the third step."""
-    after = trainer_of(team, THREE, folder, fsdp=fsdp)
+    after = trainer_of(team, plan, folder, fsdp=fsdp)
     after.resume()
     assert after.step == 2
     *_, third = itertools.islice(after.loaders.train.batches(1), 3)
@@ -95,10 +133,15 @@ def resumed(team: Team, folder: Path, *, fsdp: bool) -> dict[str, NDArray[np.gen
     after.trained.gather()
     own = sum(_local(p).numel() for p in after.trained.network.parameters())
     return {
-        "weights": torch.cat([p.flatten() for p in after.segmenter.parameters()]).detach().numpy(),
-        "average": torch.cat([p.flatten() for p in after._kept().parameters()]).numpy(),
+        "weights": flat(after.segmenter),
+        "average": flat(after._kept()),
         "own": np.array(own),
     }
+
+
+def flat(network: torch.nn.Module) -> NDArray[np.float64]:
+    """Return all weights, one after the other."""
+    return torch.cat([p.flatten() for p in network.parameters()]).detach().numpy()  # (N,)
 
 
 def _local(p: torch.Tensor) -> torch.Tensor:
@@ -129,7 +172,11 @@ def findings(team: Team, folder: Path) -> dict[str, NDArray[np.generic]]:
     found["largest"] = np.array(team.largest(team.rank, -np.inf))
     for fsdp in (False, True):
         steps = stepped(team, folder / f"steps-{fsdp}", fsdp=fsdp)
+        steps |= saved(team, folder / f"saved-{fsdp}", fsdp=fsdp)
         found |= {f"{name} {fsdp}": values for name, values in steps.items()}
+        if team.size > 1:
+            steps = stepped(team, folder / f"staged-{fsdp}", STAGED, fsdp=fsdp)
+            found[f"staged {fsdp}"] = steps["weights"]
     found["told"] = np.frombuffer(team.told("ä" if team.leads else "other").encode(), np.uint8)
     return found
 

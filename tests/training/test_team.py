@@ -100,6 +100,28 @@ def test_steps_of_two_processes_are_those_of_one_across_a_stop(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_divided_weights_are_gathered_for_what_is_written_alone(
+    found: list[dict[str, NDArray[np.generic]]], fsdp: bool
+) -> None:
+    one, two, other = (np.asarray(f[f"best {fsdp}"], np.float64) for f in found)
+    assert np.linalg.norm(two - one) / np.linalg.norm(one) < (1e-6 if fsdp else 1e-9)
+    assert np.array_equal(two, other)  # the same file
+    assert [f[f"gathered {fsdp}"].tolist() for f in found] == [[0, 1]] * 3
+
+
+@pytest.mark.slow
+def test_stages_with_their_own_rates_are_trained_whole_and_divided(
+    found: list[dict[str, NDArray[np.generic]]],
+) -> None:
+    """Of efficientnet-b0, some of whose weights no map needs."""
+    whole, divided = (np.asarray(found[1][f"staged {fsdp}"], np.float64) for fsdp in (False, True))
+    assert np.linalg.norm(divided - whole) / np.linalg.norm(whole) < 1e-6
+    for fsdp in (False, True):
+        assert np.array_equal(found[1][f"staged {fsdp}"], found[2][f"staged {fsdp}"])
+
+
+@pytest.mark.slow
 def test_one_process_goes_on_where_two_have_stopped(
     found: list[dict[str, NDArray[np.generic]]],
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from calco.errors import CalcoError, Problem
-from calco.exits import BAD_INPUT, speaking
+from calco.exits import speaking
 from calco.invocation import (
     STARTED,
     is_helper,
@@ -37,8 +37,10 @@ def demo(
 ) -> None:
     """Draw a data set and run the whole pipeline on it."""
     from calco.images.toy import write_toy
+    from calco.teamwork import require_none_started
 
     with speaking(verbose, quiet) as terminal:
+        require_none_started()
         config = read_settings(None, None, budget_s=parse_duration(budget))
         folder = run_folder(out, "demo")
         data = folder.path.with_name(folder.path.name + "-data")
@@ -110,7 +112,7 @@ def _train(data: Path, config: Config, folder: RunDir, terminal: Terminal) -> No
 
     clock = Clock(config.budget_s, STARTED)
     with (
-        team_of(config.devices) as team,
+        team_of(config.devices, config.device) as team,
         tracked(listener_of(terminal), config, folder) as listener,
     ):
         run(data, config, folder, clock, listener, team)
@@ -131,13 +133,24 @@ def _n_devices(given: int | None) -> int | None:
 
 
 def _assist() -> None:
-    """Do what the process asks for that torchrun has started first; it alone speaks."""
+    """Do what the process asks for that torchrun has started first; only faults are said here."""
     from calco.teamwork import assist, join_from_outside
+    from calco.training.team import leave_team
 
-    try:
-        assist(join_from_outside())
-    except CalcoError:
-        raise typer.Exit(BAD_INPUT) from None
+    with speaking(verbose=False, quiet=True):
+        try:
+            assist(join_from_outside())
+        finally:
+            leave_team()
+
+
+def _release_helpers() -> None:
+    """Tell the processes that torchrun has started that nothing is to be done; they wait for it."""
+    if team_size() > 1:
+        from calco.teamwork import team_of
+
+        with team_of(team_size(), "cpu"):
+            pass
 
 
 def _resume(
@@ -162,12 +175,13 @@ def _resume(
     folder = open_run(out)
     if folder.summary_json.exists():
         terminal.say(f"{out} is finished already; nothing to resume")
+        _release_helpers()
         return folder
     config = folder.load_config()
     require_trackers(config.track)
     clock = Clock(config.budget_s, STARTED)
     with (
-        team_of(n_devices or config.devices) as team,
+        team_of(n_devices or config.devices, config.device) as team,
         tracked(listener_of(terminal), config, folder) as listener,
     ):
         resume(folder, clock, listener, team)

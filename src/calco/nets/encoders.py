@@ -5,7 +5,6 @@ Nothing here reaches the network: weights are random until ``nets.weights`` fill
 
 from __future__ import annotations
 
-import copy
 import difflib
 from typing import Any, Self, assert_never
 
@@ -142,6 +141,7 @@ class EncoderDecoder(nn.Module):
         else:
             self.head = body.segmentation_head
         self.in_channels = in_channels
+        self.names = (encoder, decoder)
         self.frozen = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,6 +159,19 @@ class EncoderDecoder(nn.Module):
         self.encoder.requires_grad_(requires_grad=False)
         self.encoder.eval()
 
+    def freeze_spare(self) -> None:
+        """Freeze weights that no logit needs, such as those of efficientnet-b0 behind its last map.
+
+        Processes that average their gradients would wait for them.
+        """
+        was_training, weights = self.training, [p for p in self.parameters() if p.requires_grad]
+        x = torch.zeros(1, self.in_channels, *TRIED_SIZES[0], device=weights[0].device)
+        logits = self.eval()(x)  # (1, 1, H, W)
+        self.train(was_training)
+        slopes = torch.autograd.grad(logits.sum(), weights, allow_unused=True)
+        for p, slope in zip(weights, slopes, strict=True):
+            p.requires_grad_(slope is not None)
+
     def train(self, mode: bool = True) -> Self:
         """Switch to training, or to evaluation; a frozen encoder stays in evaluation."""
         super().train(mode)
@@ -169,12 +182,14 @@ class EncoderDecoder(nn.Module):
     def stages(self) -> list[list[nn.Parameter]]:
         """Return the encoder's weights that are trained, by the first of its maps that needs them.
 
-        The first filters come first. Asked of the network itself, so it holds for every encoder.
+        The first filters come first. Asked of a network like this one, so it holds for every
+        encoder, and where processes hold parts of the weights, too.
         """
-        twin = copy.deepcopy(self.encoder).to("meta").eval().requires_grad_(requires_grad=True)
+        twin = _without_values(self.in_channels, *self.names).encoder
         own = dict(self.encoder.named_parameters())
         left = dict(twin.named_parameters())
-        x = torch.zeros(1, self.in_channels, *TRIED_SIZES[0], device="meta")  # (1, C, H, W)
+        device = next(twin.parameters()).device
+        x = torch.zeros(1, self.in_channels, *TRIED_SIZES[0], device=device)  # (1, C, H, W)
         stages = []
         for features in twin(x):
             if features.grad_fn is None:  # the image itself, or the empty map of a transformer
@@ -226,14 +241,8 @@ def require_fitting(encoder: str, decoder: DecoderName) -> None:
     Raises:
         CalcoError: With what segmentation-models-pytorch or timm says of them.
     """
-    try:
-        with torch.device("meta"):
-            network = EncoderDecoder(3, encoder, decoder).eval()
-        device = torch.device("meta")
-    except RuntimeError:  # a few draw random numbers that they look at
-        device = torch.device("cpu")
-        with torch.random.fork_rng([]):
-            network = EncoderDecoder(3, encoder, decoder).eval()
+    network = _without_values(3, encoder, decoder)
+    device = next(network.parameters()).device
     try:
         with torch.no_grad():
             logits = [network(torch.zeros(1, 3, *size, device=device)) for size in TRIED_SIZES]
@@ -243,6 +252,16 @@ def require_fitting(encoder: str, decoder: DecoderName) -> None:
     if found != list(TRIED_SIZES):
         fault = ValueError(f"logits of {found} for images of {list(TRIED_SIZES)}")
         raise CalcoError(_unfit(encoder, decoder, fault))
+
+
+def _without_values(in_channels: int, encoder: str, decoder: DecoderName) -> EncoderDecoder:
+    """Build a network for evaluation whose tensors have no values, where it does without."""
+    try:
+        with torch.device("meta"):
+            return EncoderDecoder(in_channels, encoder, decoder).eval()
+    except RuntimeError:  # a few draw random numbers that they look at
+        with torch.random.fork_rng([]):
+            return EncoderDecoder(in_channels, encoder, decoder).eval()
 
 
 def _unfit(encoder: str, decoder: DecoderName, error: Exception) -> Problem:

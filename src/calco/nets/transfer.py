@@ -13,6 +13,7 @@ from calco.errors import CalcoError, Problem
 from calco.nets.build import Segmenter, build_network
 from calco.nets.channels import adapt_channels
 from calco.nets.checkpoint import load_model
+from calco.nets.encoders import EncoderDecoder
 from calco.records import NetworkPlan
 
 
@@ -34,6 +35,8 @@ class Carried:
 def starting_network(plan: NetworkPlan, start: Path | None) -> Segmenter:
     """Build the planned network, with the weights of a file instead of its usual ones if given.
 
+    Weights that no logit needs are frozen.
+
     Args:
         plan: What is built.
         start: Weights of calco; None takes the usual ones.
@@ -42,11 +45,14 @@ def starting_network(plan: NetworkPlan, start: Path | None) -> Segmenter:
         CalcoError: When the file is damaged or for another network.
     """
     if start is None:
-        return build_network(plan)
-    trained, card = load_model(start)
-    carried = carry_over(trained.state_dict(), card.network, plan)
-    network = build_network(replace(plan, pretrained=False))
-    network.load_state_dict(carried.state)
+        network = build_network(plan)
+    else:
+        trained, card = load_model(start)
+        carried = carry_over(trained.state_dict(), card.network, plan)
+        network = build_network(replace(plan, pretrained=False))
+        network.load_state_dict(carried.state)
+    if isinstance(network.network, EncoderDecoder):
+        network.network.freeze_spare()
     return network
 
 

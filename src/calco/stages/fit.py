@@ -21,7 +21,7 @@ from calco.runs import RunDir
 from calco.training.budget import Clock
 from calco.training.cache import Decoded
 from calco.training.dataset import Batch, Loaders
-from calco.training.device import make_fabric
+from calco.training.device import draw_from, make_fabric
 from calco.training.diagnose import Adviser, by_parts, not_finite, unlike
 from calco.training.history import Monitor
 from calco.training.losses import crop_dice, make_loss
@@ -74,8 +74,8 @@ def fit(
             trainer.finish_epoch(watch)
     if trainer.team.leads:
         folder.save_fit(trainer.result())
-    if stop.by:
-        raise StoppedError(f"{STOPPED_BY}{stop.by} after {trainer.step} steps")
+    if by := trainer.stop.by or stop.by:
+        raise StoppedError(f"{STOPPED_BY}{by} after {trainer.step} steps")
     return trainer.result()
 
 
@@ -92,11 +92,12 @@ class Trainer:
         stop: StopRequest,
     ) -> None:
         self.loaders, self.plan, self.config = loaders, plan, config
-        self.folder, self.clock, self.stop = folder, clock, stop
+        self.folder, self.clock = folder, clock
+        self.heard, self.stop = stop, StopRequest()  # by this process, and what all agreed on
         self.team = loaders.train.team
         fsdp = config.fit.fsdp
         self.fabric = make_fabric(config.device, plan.precision, self.team, averages=not fsdp)
-        torch.manual_seed(config.seed)  # initial weights and dropout
+        torch.manual_seed(config.seed)  # initial weights
         self.layout = torch.channels_last if plan.channels_last else torch.contiguous_format
         self.segmenter = starting_network(plan.network, loaders.start).to(memory_format=self.layout)
         self.trained = trained_part(self.segmenter, self.team, self.fabric.device, fsdp=fsdp)
@@ -153,7 +154,7 @@ class Trainer:
 
     def _agree(self) -> None:
         """Read the clock, in a team the first one's, and hear of signals to any process."""
-        seen = self.stop.number, self._time_is_up(), self._fraction()
+        seen = self.heard.number, self._time_is_up(), self._fraction()
         number, out_of_time, self.fraction = self.team.largest(*seen)
         self.stop.number, self.out_of_time = int(number), bool(out_of_time)
 
@@ -163,8 +164,8 @@ class Trainer:
         images = images.contiguous(memory_format=self.layout)  # (B, C, H, W) uint8
         factor = learning_rate_factor(self.plan.schedule, self.fraction, self.step)
         set_learning_rate(self.optimizer, self.plan.learning_rate * factor)
-        if not self.team.leads:  # whose state the first one's file does not hold: dropout
-            torch.manual_seed(hash((self.config.seed, self.team.rank, self.step)))
+        # dropout; from the step, so that a resumed run goes on with the same
+        draw_from(self.fabric.device, self.config.seed, self.team.rank, self.step)
         logits = self.network(images)  # (B, 1, H, W)
         loss = self.loss_of(logits, masks.float()).mean()  # over (B,)
         self.optimizer.zero_grad(set_to_none=True)
@@ -352,7 +353,6 @@ class Trainer:
             "network": self.segmenter.state_dict(),
             "averaged": self.averaged.network.state_dict() if self.averaged else {},
             "optimizer": optimizer,
-            "random": torch.get_rng_state(),  # dropout
             "scaler": self.fabric.strategy.precision.state_dict(),  # empty but for fp16
             "history": [list(vars(e).values()) for e in self.history],
             "monitor": dict(vars(self.monitor)),
@@ -372,7 +372,6 @@ class Trainer:
         self.trained.load(state["network"], self.optimizer.optimizer, state["optimizer"])
         if self.averaged:
             self.averaged.network.load_state_dict(state["averaged"])
-        torch.set_rng_state(state["random"])
         self.fabric.strategy.precision.load_state_dict(state["scaler"])
         self.history = [Epoch(*row) for row in state["history"]]
         vars(self.monitor).update(state["monitor"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
@@ -47,9 +48,11 @@ def make_fabric(
     if not on_cuda:
         keep_freed_memory()
     accelerator, name = "cuda" if on_cuda else "cpu", FABRIC_NAMES[precision]
+    # torchrun's names; Slurm's count other processes, and refuse some ways to ask for them
+    place = LightningEnvironment()
     if team.size == 1 or not averages:
-        own = [team.rank % team.local_size] if on_cuda else 1
-        fabric = Fabric(accelerator=accelerator, devices=own, precision=name)
+        own = [_gpu_of(team)] if on_cuda else 1
+        fabric = Fabric(accelerator=accelerator, devices=own, precision=name, plugins=place)
         fabric.launch()  # starts no process; makes the device the current one
         return fabric
     fabric = Fabric(
@@ -59,7 +62,44 @@ def make_fabric(
         # batch statistics are each one's own, averages of them those of the first process
         strategy=DDPStrategy(gradient_as_bucket_view=True),
         precision=name,
-        plugins=[LightningEnvironment()],  # torchrun's names; Slurm's would count other processes
+        plugins=place,
     )
     fabric.launch()  # starts no process: the team is there
     return fabric
+
+
+def require_devices(device: str, count: int) -> None:
+    """Refuse more processes on a machine than it has GPUs, where they would train on GPUs.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda``.
+        count: Processes on this machine.
+
+    Raises:
+        CalcoError: With how many there may be.
+    """
+    if choose_device(device).type == "cuda" and count > (most := torch.cuda.device_count()):
+        what, do = "each process needs a GPU of its own", "start fewer, or set --device cpu"
+        raise CalcoError(Problem("DEVICE", what, "--devices", str(count), f"at most {most}", do))
+
+
+def take_own_device(device: str, team: Team) -> None:
+    """Make the GPU of this process the current one, as ``make_fabric`` does; if GPUs are used."""
+    if choose_device(device).type == "cuda":
+        torch.cuda.set_device(_gpu_of(team))
+
+
+def draw_from(device: torch.device, *numbers: int) -> None:
+    """Let a device's random numbers begin anew from some numbers.
+
+    ``torch.manual_seed`` would do so on all devices and note where it was called from, which takes
+    long for something done at every step.
+    """
+    seed = hash(numbers)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+def _gpu_of(team: Team) -> int:
+    return team.rank % team.local_size

@@ -63,8 +63,9 @@ def make_optimizer(
         common = {"lr": factor * learning_rate, "rate_factor": factor}
         decayed = [p for p in weights if p.ndim > 1]
         plain = [p for p in weights if p.ndim <= 1]
-        groups.append({"params": decayed, "weight_decay": weight_decay, **common})
-        groups.append({"params": plain, "weight_decay": 0.0, **common})
+        for params, decay in ((decayed, weight_decay), (plain, 0.0)):
+            if params or not groups:  # only one may be empty where states are kept by name
+                groups.append({"params": params, "weight_decay": decay, **common})
     fused = precision != "fp16"
     match name:
         case "adamw":
