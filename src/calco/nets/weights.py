@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -37,6 +38,7 @@ variance stored in the checkpoint; with the usual ImageNet constants it is five 
 
 HUB_FILE = "model.safetensors"
 _HEAD_PREFIXES = ("_conv_head.", "_bn1.", "_fc.")  # of the packages: the classifier, cut off
+_WRAPPERS = ("model_", "body_")  # what timm and its users put before names, once or more often
 _COUNTER = "num_batches_tracked"
 
 
@@ -325,13 +327,27 @@ def _in_order(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> d
 
 
 def _by_name(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give tensors to those of the same name; timm writes ``stages_0`` for ``stages.0``, too."""
+    """Give tensors to those of the same name, however many wrappers are named before it.
+
+    Where two names differ by wrappers alone nobody can tell which is meant: neither is given.
+    """
+    n_wanted, n_given = Counter(map(_plain, targets)), Counter(map(_plain, tensors))
+    clear = {name for name in n_wanted if n_wanted[name] == n_given[name] == 1}
     named = {_plain(name): tensor for name, tensor in tensors.items()}
-    return {name: named[_plain(name)] for name in targets if _plain(name) in named}
+    return {name: named[_plain(name)] for name in targets if _plain(name) in clear}
 
 
 def _plain(name: str) -> str:
-    return name.removeprefix("model.").replace(".", "_")
+    """Return a name without wrappers; timm writes ``stages_0`` for ``stages.0``, too.
+
+    Example:
+        >>> _plain("model.body.stages.0.weight"), _plain("stages_0.weight")
+        ('stages_0_weight', 'stages_0_weight')
+    """
+    name = name.replace(".", "_")
+    while name.startswith(_WRAPPERS):
+        name = name.partition("_")[2]
+    return name
 
 
 def _adapted(source: Tensor, target: Tensor, in_channels: int) -> Tensor:
