@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from tests.conftest import TINY, draw_discs
 
 from calco.config import Config, load_config
 from calco.errors import CalcoError, Problem, StoppedError
 from calco.files import sha256_of
+from calco.nets.checkpoint import load_model, save_model
 from calco.pipeline import Listener, prepare, resume, run, train
 from calco.records import Plan
 from calco.replay import settings_of
@@ -184,3 +186,27 @@ def test_images_that_the_weights_know(
 def test_a_plan_trained_by_again_starts_from_the_same() -> None:
     tree = {"network": {}, "reasons": {}, "start": {"source": "results/run1", "sha256": "0" * 64}}
     assert settings_of(tree)["transfer"] == {"source": "results/run1"}
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [((100.0, 110.0, 150.0), (50.0, 60.0, 70.0)), ((120.0,) * 3, (60.0,) * 3)]
+)
+def test_channels_that_become_one_share_their_constants(
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    finished_run: Path,
+    discs: Path,
+    tmp_path: Path,
+) -> None:
+    trained, card = load_model(RunDir(finished_run).weights)
+    source, folder = tmp_path / "other.safetensors", RunDir(tmp_path / "run")
+    network = replace(card.network, mean=mean, std=std)
+    save_model(source, trained, replace(card, network=network))
+    folder.path.mkdir()
+    planned_network = planned(discs, starting_from(source, "data.channels=1"), folder.path).network
+    assert (planned_network.mean, planned_network.std) == ((120.0,), (60.0,))  # not the first's
+    if len(set(mean)) == 1:  # and where they are alike, so are the answers
+        grey = torch.arange(48 * 48).reshape(1, 1, 48, 48).remainder(256).to(torch.uint8)
+        with torch.inference_mode():
+            before = load_model(source)[0](grey.expand(-1, 3, -1, -1))
+            torch.testing.assert_close(load_model(folder.start)[0](grey), before)

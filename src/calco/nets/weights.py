@@ -26,7 +26,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from calco.errors import CalcoError, Problem
-from calco.nets.channels import adapt_channels
+from calco.nets.channels import adapt_channels, adapt_constants
 from calco.nets.encoders import require_known, timm_name
 
 LITE_MEAN = (127.0,) * 3
@@ -109,10 +109,7 @@ class Pretrained:
 
     def constants(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and std for images of any number of channels, as their filters take turns."""
-        if channels == 1:
-            return (sum(self.mean) / 3,), (sum(self.std) / 3,)
-        turns = [channel % 3 for channel in range(channels)]
-        return tuple(self.mean[i] for i in turns), tuple(self.std[i] for i in turns)
+        return adapt_constants(self.mean, channels), adapt_constants(self.std, channels)
 
 
 def find_weights(encoder: str, file: str | None = None, *, download: bool = False) -> Pretrained:

@@ -11,6 +11,7 @@ from torch import Tensor
 from calco.config import Config, ModelConfig
 from calco.errors import CalcoError, Problem
 from calco.files import sha256_of
+from calco.nets.channels import adapt_constants
 from calco.nets.checkpoint import ModelCard, load_model, save_model
 from calco.nets.transfer import carry_over
 from calco.nets.weights import PACKAGES
@@ -99,8 +100,8 @@ def begin_from(source: Source, plan: Plan, config: Config, split: Split, folder:
         CalcoError: When the weights do not fit the planned network.
     """
     old, resize_px = source.card.network, plan.resize_px
-    turns = [channel % old.in_channels for channel in range(plan.network.in_channels)]
-    mean, std = tuple(old.mean[i] for i in turns), tuple(old.std[i] for i in turns)
+    n_channels = plan.network.in_channels
+    mean, std = adapt_constants(old.mean, n_channels), adapt_constants(old.std, n_channels)
     network = replace(plan.network, mean=mean, std=std)
     carried = carry_over(source.weights, old, network)
     save_model(folder.start, carried.state, ModelCard(network, split.index.spec, resize_px))
