@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import safetensors.torch
+import timm
 
 from calco.config import load_config
 from calco.errors import CalcoError
@@ -48,3 +52,19 @@ def test_what_cannot_be_built_is_refused_before_anything_is_read(
 )
 def test_what_can_be_built_is_not(given: tuple[str, ...]) -> None:
     require_network(load_config(None, given))
+
+
+# --- a file of weights ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [3, 1])  # of the images, which nobody has looked at yet
+def test_weights_are_of_this_encoder(tmp_path: Path, channels: int) -> None:
+    path = tmp_path / "w.safetensors"
+    donor = timm.create_model("mobilenetv3_small_050", in_chans=channels)
+    safetensors.torch.save_file(donor.state_dict(), path)
+    given = f"model.weights={path}"
+    require_network(load_config(None, (given, "model.encoder=tu-mobilenetv3_small_050")))
+    for others in ((), ("model.encoder=resnet18",), ("model.encoder=tu-mobilenetv3_small_075",)):
+        with pytest.raises(CalcoError, match="ENCODER_SHAPES") as caught:
+            require_network(load_config(None, (given, *others)))
+        assert len(str(caught.value).splitlines()) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from calco.config import Config
 from calco.errors import CalcoError, Problem
 from calco.nets.encoders import DEFAULT_ENCODER, POOLING_DECODERS, require_fitting
-from calco.nets.weights import find_weights
+from calco.nets.weights import find_weights, require_matching
 
 LEAST_POOLED_BATCH = 3  # batches are split evenly: of two, one image may be alone
 RATES = ("fit.encoder_lr_factor", "fit.layer_decay")
@@ -33,14 +33,9 @@ def require_network(config: Config) -> None:
     Raises:
         CalcoError: With what to set instead.
     """
-    model = config.model
     _require_agreeing(config)
-    if model.family in (None, "encoder_unet"):
-        encoder = model.encoder or DEFAULT_ENCODER
-        if model.encoder or model.decoder:  # what calco chooses itself is known to fit
-            require_fitting(encoder, model.decoder or "light")
-        if model.pretrained:
-            find_weights(encoder, model.weights, download=model.download)
+    if config.model.family in (None, "encoder_unet"):
+        _require_weights(config)
 
 
 def _require_agreeing(config: Config) -> None:
@@ -70,3 +65,15 @@ def _require_agreeing(config: Config) -> None:
         what = f"{model.decoder} normalises one number per image, over the batch"
         do = f"set fit.batch: {LEAST_POOLED_BATCH} or more, or another model.decoder"
         raise CalcoError(Problem("ENCODER_BATCH", what, "fit.batch", str(fit.batch), do=do))
+
+
+def _require_weights(config: Config) -> None:
+    """Refuse an encoder that does not fit its decoder, or the weights that were found for it."""
+    model = config.model
+    encoder, network = model.encoder or DEFAULT_ENCODER, None
+    if model.encoder or model.decoder or model.weights:  # what calco chooses is known to fit
+        network = require_fitting(encoder, model.decoder or "light")
+    if model.pretrained:
+        found = find_weights(encoder, model.weights, download=model.download)
+        if network:
+            require_matching(network.encoder, found)

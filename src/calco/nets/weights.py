@@ -142,6 +142,23 @@ def find_weights(encoder: str, file: str | None = None, *, download: bool = Fals
     return _read_safetensors(found, origin, _constants(encoder))
 
 
+def require_matching(encoder: nn.Module, found: Pretrained) -> None:
+    """Refuse weights of another encoder, whatever number of channels images will have.
+
+    Args:
+        encoder: Inside ``EncoderDecoder`` for three channels; its values do not matter.
+        found: As ``find_weights`` returns them.
+
+    Raises:
+        CalcoError: When a tensor of the encoder has no counterpart, or one of another shape.
+    """
+    targets, sources = _matched(encoder, found)
+    for key, source in sources.items():
+        if source.ndim == targets[key].ndim == 4 and targets[key].shape[1] == 3:
+            sources[key] = source[:, :1].expand(-1, 3, -1, -1)  # how many is known later
+    _refuse_misfit(targets, sources, found.origin)
+
+
 def load_weights(encoder: nn.Module, in_channels: int, found: Pretrained) -> None:
     """Copy trained weights into an encoder; every shape is compared before any is copied.
 
@@ -153,28 +170,9 @@ def load_weights(encoder: nn.Module, in_channels: int, found: Pretrained) -> Non
     Raises:
         CalcoError: When a tensor of the encoder has no counterpart, or one of another shape.
     """
-    targets = {n: t for n, t in encoder.state_dict().items() if not n.endswith(_COUNTER)}
-    match = _in_order if found.in_order else _by_name
-    sources = {
-        key: _adapted(source, targets[key], in_channels)
-        for key, source in match(targets, found.tensors).items()
-    }
-    faults = [f"{key} is missing" for key in targets if key not in sources]
-    for key, source in sources.items():
-        have, want = tuple(source.shape), tuple(targets[key].shape)
-        if have != want:
-            faults.append(f"{key} is {have}, not {want}")
-    if faults:
-        raise CalcoError(
-            Problem(
-                "ENCODER_SHAPES",
-                f"the weights do not fit the encoder, {len(faults)} differences",
-                found.origin,
-                got="; ".join(faults[:3]),
-                do="give weights of this encoder, under the names of timm or of"
-                " segmentation-models-pytorch",
-            )
-        )
+    targets, matched = _matched(encoder, found)
+    sources = {key: _adapted(source, targets[key], in_channels) for key, source in matched.items()}
+    _refuse_misfit(targets, sources, found.origin)
     with torch.no_grad():
         for key, source in sources.items():
             targets[key].copy_(source)  # state_dict hands out views: this writes the encoder
@@ -311,6 +309,34 @@ def _read_safetensors(
 
 
 # --- matching ------------------------------------------------------------------------------------
+
+
+def _matched(encoder: nn.Module, found: Pretrained) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return every tensor of an encoder that weights fill, and the counterpart of each found."""
+    targets = {n: t for n, t in encoder.state_dict().items() if not n.endswith(_COUNTER)}
+    match = _in_order if found.in_order else _by_name
+    return targets, match(targets, found.tensors)
+
+
+def _refuse_misfit(
+    targets: Mapping[str, Tensor], sources: Mapping[str, Tensor], origin: str
+) -> None:
+    faults = [f"{key} is missing" for key in targets if key not in sources]
+    for key, source in sources.items():
+        have, want = tuple(source.shape), tuple(targets[key].shape)
+        if have != want:
+            faults.append(f"{key} is {have}, not {want}")
+    if faults:
+        raise CalcoError(
+            Problem(
+                "ENCODER_SHAPES",
+                f"the weights do not fit the encoder, {len(faults)} differences",
+                origin,
+                got="; ".join(faults[:3]),
+                do="give weights of this encoder, under the names of timm or of"
+                " segmentation-models-pytorch",
+            )
+        )
 
 
 def _in_order(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
