@@ -118,8 +118,8 @@ def run(
     """
     tell = listener.on_record
     folder.require_new()
-    require_network(config)
     source = open_source(config)  # a wrong one is said before the data are read
+    require_network(config, source.card.network if source else None)
     tell(index := index_samples(data, config.data))
     tell(audit := audit_samples(index, config.data, config.audit, listener.on_audit))
     if audit.errors:

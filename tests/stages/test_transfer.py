@@ -15,9 +15,10 @@ from tests.conftest import TINY, draw_discs
 from calco.config import Config, load_config
 from calco.errors import CalcoError, Problem, StoppedError
 from calco.files import sha256_of
-from calco.nets.checkpoint import load_model, save_model
+from calco.nets.build import build_network
+from calco.nets.checkpoint import ModelCard, load_model, save_model
 from calco.pipeline import Listener, prepare, resume, run, train
-from calco.records import Plan
+from calco.records import ImageSpec, NetworkPlan, Plan
 from calco.replay import settings_of
 from calco.runs import RunDir
 from calco.stages.audit import audit_samples
@@ -186,6 +187,86 @@ def test_images_that_the_weights_know(
 def test_a_plan_trained_by_again_starts_from_the_same() -> None:
     tree = {"network": {}, "reasons": {}, "start": {"source": "results/run1", "sha256": "0" * 64}}
     assert settings_of(tree)["transfer"] == {"source": "results/run1"}
+
+
+def as_a_run(folder: Path, network: NetworkPlan) -> Path:
+    """Leave random weights as a run does."""
+    folder.mkdir()
+    state = build_network(replace(network, pretrained=False)).state_dict()
+    card = ModelCard(network, ImageSpec(network.in_channels))
+    save_model(RunDir(folder).weights, state, card)
+    return folder
+
+
+def deep(encoder: str, *, pretrained: bool = True) -> NetworkPlan:
+    """A network with an encoder whose weights are on no machine without a network."""
+    return NetworkPlan(
+        "encoder_unet", 3, (100.0, 110.0, 150.0), (50.0, 60.0, 70.0), encoder, pretrained
+    )
+
+
+def refused(config: Config, folder: Path) -> str:
+    """Say why a run of data that are not there is refused."""
+    with pytest.raises(CalcoError) as caught:
+        run(folder / "no-data", config, RunDir(folder / "new"), Clock(), Listener())
+    assert not (folder / "new").exists()
+    return caught.value.problems[0].code
+
+
+def test_what_the_run_settles_is_known_before_data_are_read(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    for given in ("model.freeze_encoder=true", "fit.layer_decay=0.9"):
+        assert refused(starting_from(finished_run, given), tmp_path) == "ENCODER_NONE"
+    weights = starting_from(finished_run, "model.weights=w.safetensors")
+    assert refused(weights, tmp_path) in ("START_WEIGHTS", "ENCODER_NONE")
+    source = as_a_run(tmp_path / "run1", deep("resnet18"))
+    weights = starting_from(source, "model.weights=w.safetensors")
+    assert refused(weights, tmp_path) == "START_WEIGHTS"
+    agreeing = starting_from(source, "model.encoder=resnet18")  # no ImageNet weights are here
+    assert refused(agreeing, tmp_path) == "DATA_MISSING"
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_a_plan_of_a_frozen_encoder_is_trained_by_again(
+    pretrained: bool, discs: Path, tmp_path: Path
+) -> None:
+    source = as_a_run(tmp_path / "run1", deep("resnet18", pretrained=pretrained))
+    folder = tmp_path / "run2"
+    folder.mkdir()
+    plan = planned(discs, starting_from(source, "model.freeze_encoder=true"), folder)
+    assert plan.network.freeze_encoder
+    assert plan.reasons["network.freeze_encoder"] == "given by the user"
+    again = load_config(folder / "plan.yaml")
+    assert refused(again, tmp_path) == "DATA_MISSING"
+    (tmp_path / "run3").mkdir()
+    assert planned(discs, again, tmp_path / "run3").network == plan.network
+
+
+def test_a_frozen_encoder_is_frozen_again_only_if_asked(tmp_path: Path) -> None:
+    frozen = replace(deep("resnet18"), freeze_encoder=True)
+    source_run = as_a_run(tmp_path / "run1", frozen)
+    for given, expected in (((), False), (("model.freeze_encoder=true",), True)):
+        config = starting_from(source_run, *given)
+        source = open_source(config)
+        assert source is not None
+        assert settings_with(source, config).model.freeze_encoder is expected
+
+
+def test_a_run_needs_no_package_of_its_encoder(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("looked for")
+
+    monkeypatch.setattr("calco.stages.plan.find_weights", never)
+    source = as_a_run(tmp_path / "run1", deep("efficientnet-lite1"))
+    (tmp_path / "run2").mkdir()
+    config = starting_from(source, "fit.learning_rate=null")
+    plan = planned(discs, config, tmp_path / "run2")
+    assert plan.learning_rate == pytest.approx(3e-3 / 3)  # as of networks that began with them
+    with pytest.raises(AssertionError):  # the negative control
+        planned(discs, load_config(None, ("model.family=encoder_unet",)), tmp_path / "run2")
 
 
 @pytest.mark.parametrize(

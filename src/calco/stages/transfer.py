@@ -14,13 +14,13 @@ from calco.files import sha256_of
 from calco.nets.channels import adapt_constants
 from calco.nets.checkpoint import ModelCard, load_model, save_model
 from calco.nets.transfer import carry_over
-from calco.nets.weights import PACKAGES
 from calco.records import Audit, NetworkPlan, Plan, Split, Start
 from calco.runs import RunDir
 from calco.wording import name_some
 
 FINER_RATE = 1 / 3  # of the usual peak: what is good already should not be unlearnt
-FREE = ("pretrained", "dropout", "scale", "weights", "freeze_encoder")  # no weight depends on them
+FREE = ("dropout", "scale")  # as in the weights unless given: no weight depends on them
+OF_TRAINING = ("pretrained", "weights", "freeze_encoder")  # how it is trained, not what it is
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,13 @@ def settings_with(source: Source, config: Config) -> Config:
 
     Args:
         source: From ``open_source``.
-        config: What the user gave; dropout and scale that are not at their default stay.
+        config: What the user gave; dropout and scale that are not at their default stay, and
+            whether the encoder is frozen.
     """
     network, default = source.card.network, ModelConfig()
-    free = {n: getattr(config.model, n) for n in FREE if n != "pretrained"}
-    kept = {name for name, value in free.items() if value != getattr(default, name)}
-    model = {n: getattr(network, n) for n in (*_shaping(), *FREE) if n not in kept}
-    # the usual weights decide the learning rate alone, and are looked for only where they must be
-    model["pretrained"] = network.pretrained and network.encoder in PACKAGES
+    kept = [name for name in FREE if getattr(config.model, name) != getattr(default, name)]
+    taken = (*_shaping(), *FREE, "pretrained")  # the last for the learning rate alone
+    model = {name: getattr(network, name) for name in taken if name not in kept}
     fit = {} if config.fit.resize_px or config.fit.crop_px else {"resize_px": source.card.resize_px}
     return config.model_copy(
         update={
@@ -106,7 +105,8 @@ def begin_from(source: Source, plan: Plan, config: Config, split: Split, folder:
     carried = carry_over(source.weights, old, network)
     save_model(folder.start, carried.state, ModelCard(network, split.index.spec, resize_px))
     start = Start(source.given, source.sha256, len(carried.reused), len(carried.adapted))
-    taken = [name for name in plan.reasons if name.startswith("network.")]
+    freezing = "network.freeze_encoder"  # the one that is not taken over
+    taken = [n for n in plan.reasons if n.startswith("network.") and n != freezing]
     taken += ["resize_px"] if resize_px and not config.fit.resize_px else []
     reasons = {**plan.reasons, **dict.fromkeys(taken, "as in the weights it starts from")}
     rate = plan.learning_rate
@@ -204,4 +204,4 @@ def _refuse_conflict(source: Source, config: Config) -> None:
 def _shaping() -> list[str]:
     """Name the settings of a network that its weights depend on."""
     shared = (f.name for f in fields(NetworkPlan) if f.name in ModelConfig.model_fields)
-    return [name for name in shared if name not in FREE]
+    return [name for name in shared if name not in (*FREE, *OF_TRAINING)]
