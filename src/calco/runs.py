@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
@@ -138,14 +138,9 @@ class RunDir:
             CalcoError: When the folder is not empty or is a file.
         """
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise CalcoError(
-                Problem(
-                    "RUN_EXISTS",
-                    "the output folder is not empty",
-                    str(self.path),
-                    do="choose another -o, or add --resume to continue a stopped run",
-                )
-            )
+            what = "the output folder is not empty"
+            do = "choose another -o, or add --resume to continue a stopped run"
+            raise CalcoError(Problem("RUN_EXISTS", what, str(self.path), do=do))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -160,14 +155,8 @@ class RunDir:
         try:
             lock.acquire()
         except Timeout:
-            raise CalcoError(
-                Problem(
-                    "RUN_LOCKED",
-                    "another process is writing here",
-                    str(self.path),
-                    do="wait until it ends, or choose another -o",
-                )
-            ) from None
+            what, do = "another process is writing here", "wait until it ends, or choose another -o"
+            raise CalcoError(Problem("RUN_LOCKED", what, str(self.path), do=do)) from None
         try:
             yield
         finally:
@@ -257,6 +246,16 @@ class RunDir:
     def load_plan(self) -> Plan:
         """Read plan.yaml, which people may have edited: names and ranges are those of settings."""
         return plan_from_yaml(self._text("plan.yaml"), f"{self.path}/plan.yaml")
+
+    def save_start_images(self, known: Iterable[str]) -> None:
+        """Write start_images.json: sha256 of the images that the weights at the start know."""
+        write_atomic(self.path / "start_images.json", to_json(sorted(known)))
+
+    def load_start_images(self) -> frozenset[str]:
+        """Read start_images.json; empty when training began from no other run."""
+        path = self.path / "start_images.json"
+        text = self._text(path.name) if path.exists() else "[]"
+        return from_json(frozenset[str], text, str(path))
 
     def save_learning(self, curve: LearningCurve) -> None:
         """Write learning.json: what more labels would give."""

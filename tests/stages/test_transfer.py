@@ -291,3 +291,24 @@ def test_channels_that_become_one_share_their_constants(
         with torch.inference_mode():
             before = load_model(source)[0](grey.expand(-1, 3, -1, -1))
             torch.testing.assert_close(load_model(folder.start)[0](grey), before)
+
+
+def test_images_that_earlier_runs_of_a_chain_knew(
+    finished_run: Path, discs: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    second = RunDir(tmp_path / "run2")
+    new = draw_discs(tmp_path / "new", 8, seed=9)
+    config = starting_from(finished_run, "fit.epochs=1", "tune.enabled=false")
+    run(new, config, second, Clock(), Listener())
+    other = tiny_config.model_copy(
+        update={"split": tiny_config.split.model_copy(update={"seed": 1})}
+    )
+    direct, chained = seen(finished_run, discs, other), seen(second.path, discs, other)
+    assert direct is not None
+    assert chained is not None
+    assert chained.ids == direct.ids
+    source = open_source(starting_from(second.path))
+    assert source is not None
+    hashes = {f.id: f.image_sha256 for f in second.load_audit().facts}
+    own = {hashes[sample.id] for sample in second.load_split().part("train")}
+    assert source.learnt == second.load_start_images() | own
