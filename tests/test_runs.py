@@ -148,6 +148,12 @@ def test_config_and_postprocess_come_back(folder: RunDir) -> None:
     assert folder.load_postprocess() == chosen
 
 
+def test_images_known_at_the_start_come_back(folder: RunDir) -> None:
+    assert folder.load_start_images() == frozenset()
+    folder.save_start_images({"b" * 64, "a" * 64})
+    assert folder.load_start_images() == {"a" * 64, "b" * 64}
+
+
 def test_an_audit_comes_back_with_its_nan(folder: RunDir) -> None:
     root = folder.path.parents[1] / "data"
     root.mkdir()

@@ -119,8 +119,8 @@ def run(
     """
     tell = listener.on_record
     folder.require_new()
-    require_network(config)
     source = open_source(config)  # a wrong one is said before the data are read
+    require_network(config, source.card.network if source else None)
     tell(index := index_samples(data, config.data))
     tell(audit := audit_samples(index, config.data, config.audit, listener.on_audit))
     if audit.errors:
@@ -142,10 +142,10 @@ def run(
 
 @contextmanager
 def _taken_back_on_fault(folder: RunDir) -> Iterator[None]:
-    """Leave no folder behind when a fault comes before training: all in it was just written."""
+    """Leave no folder behind when a fault or Ctrl-C comes before training: all is just written."""
     try:
         yield
-    except CalcoError:
+    except (CalcoError, KeyboardInterrupt):
         shutil.rmtree(folder.path, ignore_errors=True)  # Windows keeps the lock file
         raise
 

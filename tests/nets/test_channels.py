@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from calco.nets.channels import adapt_channels
+from calco.nets.channels import adapt_channels, adapt_constants
 
 
 def test_channels_by_hand() -> None:
@@ -31,3 +31,11 @@ def test_a_constant_image_keeps_its_answer(there: int, wanted: int) -> None:
     answers = [nn.functional.conv2d(torch.ones(1, w.shape[1], 3, 3), w) for w in (stem, adapted)]
     torch.testing.assert_close(*answers)
     assert wanted != there or torch.equal(adapted, stem)
+
+
+def test_constants_go_with_their_filters() -> None:
+    four = (1.0, 2.0, 5.0, 10.0)
+    assert adapt_constants(four, 4) == four
+    assert adapt_constants(four, 1) == (4.5,)
+    assert adapt_constants(four, 3) == (5.5, 2.0, 5.0)  # the last is added to the first
+    assert adapt_constants(four[:2], 5) == (1.0, 2.0, 1.0, 2.0, 1.0)

@@ -12,21 +12,32 @@ from calco.config import Family
 from calco.errors import CalcoError
 from calco.nets.build import build_network
 from calco.nets.checkpoint import ModelCard, save_model
+from calco.nets.encoders import DEFAULT_ENCODER
 from calco.nets.transfer import carry_over, starting_network
 from calco.records import ImageSpec, NetworkPlan
 
 
-def plan_of(family: Family, channels: int) -> NetworkPlan:
+def plan_of(family: Family, channels: int, encoder: str = DEFAULT_ENCODER) -> NetworkPlan:
     """A small network without pretrained weights."""
     mean, std = (0.0,) * channels, (255.0,) * channels
-    return NetworkPlan(family, channels, mean, std, pretrained=False, width=8, depth=2)
+    return NetworkPlan(family, channels, mean, std, encoder, pretrained=False, width=8, depth=2)
 
 
-@pytest.mark.parametrize("family", ["unet", "lean", "encoder_unet"])
+@pytest.mark.parametrize(
+    ("family", "encoder"),
+    [
+        ("unet", DEFAULT_ENCODER),
+        ("lean", DEFAULT_ENCODER),
+        ("encoder_unet", DEFAULT_ENCODER),
+        ("encoder_unet", "mit_b0"),  # looks at the values of a tensor while it is built
+    ],
+)
 @pytest.mark.parametrize(("before", "after"), [(3, 1), (1, 3), (3, 4), (4, 2), (3, 13)])
-def test_a_grey_image_gets_the_same_answer(family: Family, before: int, after: int) -> None:
+def test_a_grey_image_gets_the_same_answer(
+    family: Family, encoder: str, before: int, after: int
+) -> None:
     torch.manual_seed(0)
-    old, new = plan_of(family, before), plan_of(family, after)
+    old, new = plan_of(family, before, encoder), plan_of(family, after, encoder)
     trained = build_network(old).eval()
     carried = carry_over(trained.state_dict(), old, new)
     assert len(carried.adapted) == 1

@@ -325,3 +325,36 @@ def test_without_pretraining_no_weights_are_read(monkeypatch: pytest.MonkeyPatch
     build_network(NetworkPlan("encoder_unet", 3, (0.0,) * 3, (255.0,) * 3, pretrained=False))
     with pytest.raises(AssertionError):  # the negative control
         build_network(NetworkPlan("encoder_unet", 3, (0.0,) * 3, (255.0,) * 3))
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cspnext_tiny", "legacy_xception"])  # model.model., model.body.
+def test_names_behind_several_wrappers_are_found(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(1)
+    donor, path = timm.create_model(name).state_dict(), tmp_path / "w.safetensors"
+    safetensors.torch.save_file(donor, path)
+    encoder = EncoderDecoder(3, f"tu-{name}").encoder
+    load_weights(encoder, 3, find_weights(f"tu-{name}", str(path)))
+    filled = _tensors(encoder)
+    assert all(key.count("model.") + key.count("body.") == 2 for key in filled)
+    assert all(torch.equal(t, donor[key.split(".", 2)[2]]) for key, t in filled.items())
+
+
+class Twins(nn.Module):
+    """Two layers whose names differ by a wrapper alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.model = nn.ModuleDict({"conv": nn.Conv2d(3, 4, 1)})
+
+
+def test_of_two_that_may_be_meant_neither_is_taken(file: Path) -> None:
+    found = replace(find_weights(SMALL, str(file)), tensors=Twins().state_dict())
+    with pytest.raises(CalcoError, match=r"ENCODER_SHAPES.*4 differences"):
+        load_weights(Twins(), 3, found)
+    network = nn.ModuleDict({"conv": nn.Conv2d(3, 4, 1)})
+    with pytest.raises(CalcoError, match=r"ENCODER_SHAPES.*conv\.weight is missing"):
+        load_weights(network, 3, found)

@@ -9,13 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from tests.conftest import TINY, draw_discs
 
 from calco.config import Config, load_config
 from calco.errors import CalcoError, Problem, StoppedError
 from calco.files import sha256_of
+from calco.nets.build import build_network
+from calco.nets.checkpoint import ModelCard, load_model, save_model
 from calco.pipeline import Listener, prepare, resume, run, train
-from calco.records import Plan
+from calco.records import ImageSpec, NetworkPlan, Plan
 from calco.replay import settings_of
 from calco.runs import RunDir
 from calco.stages.audit import audit_samples
@@ -184,3 +187,128 @@ def test_images_that_the_weights_know(
 def test_a_plan_trained_by_again_starts_from_the_same() -> None:
     tree = {"network": {}, "reasons": {}, "start": {"source": "results/run1", "sha256": "0" * 64}}
     assert settings_of(tree)["transfer"] == {"source": "results/run1"}
+
+
+def as_a_run(folder: Path, network: NetworkPlan) -> Path:
+    """Leave random weights as a run does."""
+    folder.mkdir()
+    state = build_network(replace(network, pretrained=False)).state_dict()
+    card = ModelCard(network, ImageSpec(network.in_channels))
+    save_model(RunDir(folder).weights, state, card)
+    return folder
+
+
+def deep(encoder: str, *, pretrained: bool = True) -> NetworkPlan:
+    """A network with an encoder whose weights are on no machine without a network."""
+    return NetworkPlan(
+        "encoder_unet", 3, (100.0, 110.0, 150.0), (50.0, 60.0, 70.0), encoder, pretrained
+    )
+
+
+def refused(config: Config, folder: Path) -> str:
+    """Say why a run of data that are not there is refused."""
+    with pytest.raises(CalcoError) as caught:
+        run(folder / "no-data", config, RunDir(folder / "new"), Clock(), Listener())
+    assert not (folder / "new").exists()
+    return caught.value.problems[0].code
+
+
+def test_what_the_run_settles_is_known_before_data_are_read(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    for given in ("model.freeze_encoder=true", "fit.layer_decay=0.9"):
+        assert refused(starting_from(finished_run, given), tmp_path) == "ENCODER_NONE"
+    weights = starting_from(finished_run, "model.weights=w.safetensors")
+    assert refused(weights, tmp_path) in ("START_WEIGHTS", "ENCODER_NONE")
+    source = as_a_run(tmp_path / "run1", deep("resnet18"))
+    weights = starting_from(source, "model.weights=w.safetensors")
+    assert refused(weights, tmp_path) == "START_WEIGHTS"
+    agreeing = starting_from(source, "model.encoder=resnet18")  # no ImageNet weights are here
+    assert refused(agreeing, tmp_path) == "DATA_MISSING"
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_a_plan_of_a_frozen_encoder_is_trained_by_again(
+    pretrained: bool, discs: Path, tmp_path: Path
+) -> None:
+    source = as_a_run(tmp_path / "run1", deep("resnet18", pretrained=pretrained))
+    folder = tmp_path / "run2"
+    folder.mkdir()
+    plan = planned(discs, starting_from(source, "model.freeze_encoder=true"), folder)
+    assert plan.network.freeze_encoder
+    assert plan.reasons["network.freeze_encoder"] == "given by the user"
+    again = load_config(folder / "plan.yaml")
+    assert refused(again, tmp_path) == "DATA_MISSING"
+    (tmp_path / "run3").mkdir()
+    assert planned(discs, again, tmp_path / "run3").network == plan.network
+
+
+def test_a_frozen_encoder_is_frozen_again_only_if_asked(tmp_path: Path) -> None:
+    frozen = replace(deep("resnet18"), freeze_encoder=True)
+    source_run = as_a_run(tmp_path / "run1", frozen)
+    for given, expected in (((), False), (("model.freeze_encoder=true",), True)):
+        config = starting_from(source_run, *given)
+        source = open_source(config)
+        assert source is not None
+        assert settings_with(source, config).model.freeze_encoder is expected
+
+
+def test_a_run_needs_no_package_of_its_encoder(
+    discs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("looked for")
+
+    monkeypatch.setattr("calco.stages.plan.find_weights", never)
+    source = as_a_run(tmp_path / "run1", deep("efficientnet-lite1"))
+    (tmp_path / "run2").mkdir()
+    config = starting_from(source, "fit.learning_rate=null")
+    plan = planned(discs, config, tmp_path / "run2")
+    assert plan.learning_rate == pytest.approx(3e-3 / 3)  # as of networks that began with them
+    with pytest.raises(AssertionError):  # the negative control
+        planned(discs, load_config(None, ("model.family=encoder_unet",)), tmp_path / "run2")
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [((100.0, 110.0, 150.0), (50.0, 60.0, 70.0)), ((120.0,) * 3, (60.0,) * 3)]
+)
+def test_channels_that_become_one_share_their_constants(
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    finished_run: Path,
+    discs: Path,
+    tmp_path: Path,
+) -> None:
+    trained, card = load_model(RunDir(finished_run).weights)
+    source, folder = tmp_path / "other.safetensors", RunDir(tmp_path / "run")
+    network = replace(card.network, mean=mean, std=std)
+    save_model(source, trained, replace(card, network=network))
+    folder.path.mkdir()
+    planned_network = planned(discs, starting_from(source, "data.channels=1"), folder.path).network
+    assert (planned_network.mean, planned_network.std) == ((120.0,), (60.0,))  # not the first's
+    if len(set(mean)) == 1:  # and where they are alike, so are the answers
+        grey = torch.arange(48 * 48).reshape(1, 1, 48, 48).remainder(256).to(torch.uint8)
+        with torch.inference_mode():
+            before = load_model(source)[0](grey.expand(-1, 3, -1, -1))
+            torch.testing.assert_close(load_model(folder.start)[0](grey), before)
+
+
+def test_images_that_earlier_runs_of_a_chain_knew(
+    finished_run: Path, discs: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    second = RunDir(tmp_path / "run2")
+    new = draw_discs(tmp_path / "new", 8, seed=9)
+    config = starting_from(finished_run, "fit.epochs=1", "tune.enabled=false")
+    run(new, config, second, Clock(), Listener())
+    other = tiny_config.model_copy(
+        update={"split": tiny_config.split.model_copy(update={"seed": 1})}
+    )
+    direct, chained = seen(finished_run, discs, other), seen(second.path, discs, other)
+    assert direct is not None
+    assert chained is not None
+    assert chained.ids == direct.ids
+    source = open_source(starting_from(second.path))
+    assert source is not None
+    hashes = {f.id: f.image_sha256 for f in second.load_audit().facts}
+    own = {hashes[sample.id] for sample in second.load_split().part("train")}
+    assert source.learnt == second.load_start_images() | own

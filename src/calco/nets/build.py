@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import assert_never
 
 import torch
@@ -154,6 +155,25 @@ def build_network(plan: NetworkPlan) -> Segmenter:
         case _:
             assert_never(plan.family)
     return Segmenter(network, network.stride, plan.mean, plan.std, plan.scale)
+
+
+def build_skeleton(plan: NetworkPlan) -> Segmenter:
+    """Build a network for its names and shapes, without memory where that is possible.
+
+    A few encoders need it. No trained weights are looked for, and torch's random numbers are left
+    as they were.
+    """
+    plan = replace(plan, pretrained=False)
+    try:
+        with torch.device("meta"):
+            skeleton = build_network(plan)
+        stored = skeleton.network.state_dict().keys()
+        if all(name in stored for name, _ in skeleton.network.named_buffers()):
+            return skeleton
+    except RuntimeError:
+        pass  # it looks at the values of a random tensor, which has none there
+    with torch.random.fork_rng([]):
+        return build_network(plan)
 
 
 def _build_encoder(plan: NetworkPlan) -> EncoderDecoder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -37,3 +39,25 @@ def adapt_channels(weight: Tensor, n_old: int, n_new: int) -> Tensor:
     share /= share.sum(dim=0)  # over the new ones: what an old filter gave is all there
     blocks = weight.reshape(len(weight), n_old, -1, *weight.shape[2:])  # (O, n_old, B, K, K)
     return torch.einsum("no,fobhw->fnbhw", share, blocks).flatten(1, 2).contiguous()
+
+
+def adapt_constants(values: Sequence[float], n_new: int) -> tuple[float, ...]:
+    """Turn the mean or std of channels to another number, as ``adapt_channels`` does their filters.
+
+    Channels whose filters are added up share their average. One number cannot stand for several:
+    where theirs differ, a grey image gets nearly the same answer, not the same.
+
+    Args:
+        values: One per channel of the weights.
+        n_new: Channels wanted.
+
+    Example:
+        >>> adapt_constants((1.0, 2.0, 6.0), 1), adapt_constants((1.0, 2.0, 6.0), 2)
+        ((3.0,), (3.5, 2.0))
+        >>> adapt_constants((1.0, 2.0, 6.0), 4)
+        (1.0, 2.0, 6.0, 1.0)
+    """
+    n_old = len(values)
+    turns = range(max(n_old, n_new))
+    added = [[values[t % n_old] for t in turns if t % n_new == new] for new in range(n_new)]
+    return tuple(sum(each) / len(each) for each in added)

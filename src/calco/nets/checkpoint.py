@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from calco import __version__
 from calco.errors import CalcoError, Problem
 from calco.files import from_json, to_json, write_atomic
-from calco.nets.build import Segmenter, build_network
+from calco.nets.build import Segmenter, build_skeleton
 from calco.nets.sealed import foreign, read_sealed, remove_leftovers, write_sealed
 from calco.records import ImageSpec, NetworkPlan
 
@@ -121,28 +121,13 @@ def load_model(path: Path) -> tuple[Segmenter, ModelCard]:
     except safetensors.SafetensorError as error:
         raise foreign(path, str(error)) from None
     # shapes are compared on a network without memory: a card may claim any size
-    plan = replace(card.network, pretrained=False)
-    skeleton = _skeleton(plan)
+    plan, skeleton = card.network, build_skeleton(card.network)
     _refuse_mismatch(tensors, skeleton.state_dict(), path)
     _refuse_not_finite(tensors, path)
     skeleton.load_state_dict(tensors, assign=True)
     # wrapped again outside the meta device, for a normalisation that has values
     network = Segmenter(skeleton.network, skeleton.stride, plan.mean, plan.std, plan.scale)
     return network.eval(), card
-
-
-def _skeleton(plan: NetworkPlan) -> Segmenter:
-    """Build a network without memory where that is possible: a few encoders need it."""
-    try:
-        with torch.device("meta"):
-            skeleton = build_network(plan)
-        stored = skeleton.network.state_dict().keys()
-        if all(name in stored for name, _ in skeleton.network.named_buffers()):
-            return skeleton
-    except RuntimeError:
-        pass  # it looks at the values of a random tensor, which has none there
-    with torch.random.fork_rng([]):
-        return build_network(plan)
 
 
 def _bare(name: str) -> str:

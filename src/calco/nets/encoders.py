@@ -233,10 +233,12 @@ def _build_body(in_channels: int, encoder: str, decoder: DecoderName) -> Any:  #
             assert_never(decoder)
 
 
-def require_fitting(encoder: str, decoder: DecoderName) -> None:
+def require_fitting(encoder: str, decoder: DecoderName) -> EncoderDecoder:
     """Refuse an encoder and a decoder that cannot be built together, or not for every image size.
 
-    Tried on tensors without values, so it takes a fraction of a second.
+    Returns:
+        Both, for three channels; of most encoders without values, so that it takes a fraction of a
+            second.
 
     Raises:
         CalcoError: With what segmentation-models-pytorch or timm says of them.
@@ -252,6 +254,7 @@ def require_fitting(encoder: str, decoder: DecoderName) -> None:
     if found != list(TRIED_SIZES):
         fault = ValueError(f"logits of {found} for images of {list(TRIED_SIZES)}")
         raise CalcoError(_unfit(encoder, decoder, fault))
+    return network
 
 
 def _without_values(in_channels: int, encoder: str, decoder: DecoderName) -> EncoderDecoder:

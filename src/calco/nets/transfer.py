@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from calco.errors import CalcoError, Problem
-from calco.nets.build import Segmenter, build_network
+from calco.nets.build import Segmenter, build_network, build_skeleton
 from calco.nets.channels import adapt_channels
 from calco.nets.checkpoint import load_model
 from calco.nets.encoders import EncoderDecoder
@@ -67,8 +66,7 @@ def carry_over(source: Mapping[str, Tensor], old: NetworkPlan, new: NetworkPlan)
     Raises:
         CalcoError: When anything but the first convolution differs; a part is never taken.
     """
-    with torch.device("meta"):  # names and shapes alone
-        target = build_network(replace(new, pretrained=False)).state_dict()
+    target = build_skeleton(new).state_dict()
     state, reused, adapted = {}, [], []
     for name, want in target.items():
         have = source.get(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -25,7 +26,7 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from calco.errors import CalcoError, Problem
-from calco.nets.channels import adapt_channels
+from calco.nets.channels import adapt_channels, adapt_constants
 from calco.nets.encoders import require_known, timm_name
 
 LITE_MEAN = (127.0,) * 3
@@ -37,6 +38,7 @@ variance stored in the checkpoint; with the usual ImageNet constants it is five 
 
 HUB_FILE = "model.safetensors"
 _HEAD_PREFIXES = ("_conv_head.", "_bn1.", "_fc.")  # of the packages: the classifier, cut off
+_WRAPPERS = ("model_", "body_")  # what timm and its users put before names, once or more often
 _COUNTER = "num_batches_tracked"
 
 
@@ -107,10 +109,7 @@ class Pretrained:
 
     def constants(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and std for images of any number of channels, as their filters take turns."""
-        if channels == 1:
-            return (sum(self.mean) / 3,), (sum(self.std) / 3,)
-        turns = [channel % 3 for channel in range(channels)]
-        return tuple(self.mean[i] for i in turns), tuple(self.std[i] for i in turns)
+        return adapt_constants(self.mean, channels), adapt_constants(self.std, channels)
 
 
 def find_weights(encoder: str, file: str | None = None, *, download: bool = False) -> Pretrained:
@@ -143,6 +142,23 @@ def find_weights(encoder: str, file: str | None = None, *, download: bool = Fals
     return _read_safetensors(found, origin, _constants(encoder))
 
 
+def require_matching(encoder: nn.Module, found: Pretrained) -> None:
+    """Refuse weights of another encoder, whatever number of channels images will have.
+
+    Args:
+        encoder: Inside ``EncoderDecoder`` for three channels; its values do not matter.
+        found: As ``find_weights`` returns them.
+
+    Raises:
+        CalcoError: When a tensor of the encoder has no counterpart, or one of another shape.
+    """
+    targets, sources = _matched(encoder, found)
+    for key, source in sources.items():
+        if source.ndim == targets[key].ndim == 4 and targets[key].shape[1] == 3:
+            sources[key] = source[:, :1].expand(-1, 3, -1, -1)  # how many is known later
+    _refuse_misfit(targets, sources, found.origin)
+
+
 def load_weights(encoder: nn.Module, in_channels: int, found: Pretrained) -> None:
     """Copy trained weights into an encoder; every shape is compared before any is copied.
 
@@ -154,28 +170,9 @@ def load_weights(encoder: nn.Module, in_channels: int, found: Pretrained) -> Non
     Raises:
         CalcoError: When a tensor of the encoder has no counterpart, or one of another shape.
     """
-    targets = {n: t for n, t in encoder.state_dict().items() if not n.endswith(_COUNTER)}
-    match = _in_order if found.in_order else _by_name
-    sources = {
-        key: _adapted(source, targets[key], in_channels)
-        for key, source in match(targets, found.tensors).items()
-    }
-    faults = [f"{key} is missing" for key in targets if key not in sources]
-    for key, source in sources.items():
-        have, want = tuple(source.shape), tuple(targets[key].shape)
-        if have != want:
-            faults.append(f"{key} is {have}, not {want}")
-    if faults:
-        raise CalcoError(
-            Problem(
-                "ENCODER_SHAPES",
-                f"the weights do not fit the encoder, {len(faults)} differences",
-                found.origin,
-                got="; ".join(faults[:3]),
-                do="give weights of this encoder, under the names of timm or of"
-                " segmentation-models-pytorch",
-            )
-        )
+    targets, matched = _matched(encoder, found)
+    sources = {key: _adapted(source, targets[key], in_channels) for key, source in matched.items()}
+    _refuse_misfit(targets, sources, found.origin)
     with torch.no_grad():
         for key, source in sources.items():
             targets[key].copy_(source)  # state_dict hands out views: this writes the encoder
@@ -314,6 +311,34 @@ def _read_safetensors(
 # --- matching ------------------------------------------------------------------------------------
 
 
+def _matched(encoder: nn.Module, found: Pretrained) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return every tensor of an encoder that weights fill, and the counterpart of each found."""
+    targets = {n: t for n, t in encoder.state_dict().items() if not n.endswith(_COUNTER)}
+    match = _in_order if found.in_order else _by_name
+    return targets, match(targets, found.tensors)
+
+
+def _refuse_misfit(
+    targets: Mapping[str, Tensor], sources: Mapping[str, Tensor], origin: str
+) -> None:
+    faults = [f"{key} is missing" for key in targets if key not in sources]
+    for key, source in sources.items():
+        have, want = tuple(source.shape), tuple(targets[key].shape)
+        if have != want:
+            faults.append(f"{key} is {have}, not {want}")
+    if faults:
+        raise CalcoError(
+            Problem(
+                "ENCODER_SHAPES",
+                f"the weights do not fit the encoder, {len(faults)} differences",
+                origin,
+                got="; ".join(faults[:3]),
+                do="give weights of this encoder, under the names of timm or of"
+                " segmentation-models-pytorch",
+            )
+        )
+
+
 def _in_order(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Give the n-th tensor to the n-th: named differently, they are built in the same order."""
     kept = [
@@ -325,13 +350,27 @@ def _in_order(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> d
 
 
 def _by_name(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give tensors to those of the same name; timm writes ``stages_0`` for ``stages.0``, too."""
+    """Give tensors to those of the same name, however many wrappers are named before it.
+
+    Where two names differ by wrappers alone nobody can tell which is meant: neither is given.
+    """
+    n_wanted, n_given = Counter(map(_plain, targets)), Counter(map(_plain, tensors))
+    clear = {name for name in n_wanted if n_wanted[name] == n_given[name] == 1}
     named = {_plain(name): tensor for name, tensor in tensors.items()}
-    return {name: named[_plain(name)] for name in targets if _plain(name) in named}
+    return {name: named[_plain(name)] for name in targets if _plain(name) in clear}
 
 
 def _plain(name: str) -> str:
-    return name.removeprefix("model.").replace(".", "_")
+    """Return a name without wrappers; timm writes ``stages_0`` for ``stages.0``, too.
+
+    Example:
+        >>> _plain("model.body.stages.0.weight"), _plain("stages_0.weight")
+        ('stages_0_weight', 'stages_0_weight')
+    """
+    name = name.replace(".", "_")
+    while name.startswith(_WRAPPERS):
+        name = name.partition("_")[2]
+    return name
 
 
 def _adapted(source: Tensor, target: Tensor, in_channels: int) -> Tensor:

@@ -237,7 +237,7 @@ def _plan_network(
     )
     mean, std, sha256 = (0.0,) * channels, (255.0,) * channels, ""
     pretrained = family == "encoder_unet" and model.pretrained
-    if pretrained:
+    if pretrained and config.transfer.source is None:  # a run brings its weights and constants
         found = find_weights(encoder, model.weights, download=model.download)
         (mean, std), sha256 = found.constants(channels), found.sha256
         choices.reasons["network.mean"] = "what the encoder was trained with"

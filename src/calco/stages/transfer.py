@@ -11,15 +11,16 @@ from torch import Tensor
 from calco.config import Config, ModelConfig
 from calco.errors import CalcoError, Problem
 from calco.files import sha256_of
+from calco.nets.channels import adapt_constants
 from calco.nets.checkpoint import ModelCard, load_model, save_model
 from calco.nets.transfer import carry_over
-from calco.nets.weights import PACKAGES
 from calco.records import Audit, NetworkPlan, Plan, Split, Start
 from calco.runs import RunDir
 from calco.wording import name_some
 
 FINER_RATE = 1 / 3  # of the usual peak: what is good already should not be unlearnt
-FREE = ("pretrained", "dropout", "scale", "weights", "freeze_encoder")  # no weight depends on them
+FREE = ("dropout", "scale")  # as in the weights unless given: no weight depends on them
+OF_TRAINING = ("pretrained", "weights", "freeze_encoder")  # how it is trained, not what it is
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,14 @@ class Source:
         sha256: Of the weights file.
         card: What the network is.
         weights: Every tensor, by name.
-        run: Folder of the run that it comes from; None when the file lies elsewhere.
+        learnt: sha256 of the images that the weights have learnt from, as far as that is known.
     """
 
     given: str
     sha256: str
     card: ModelCard
     weights: Mapping[str, Tensor]
-    run: RunDir | None
+    learnt: frozenset[str]
 
 
 def open_source(config: Config) -> Source | None:
@@ -56,7 +57,7 @@ def open_source(config: Config) -> Source | None:
         return None
     path = _weights_of(Path(given))
     network, card = load_model(path)
-    source = Source(given, sha256_of(path), card, network.state_dict(), _run_of(path))
+    source = Source(given, sha256_of(path), card, network.state_dict(), _learnt_by(path))
     _refuse_conflict(source, config)
     return source
 
@@ -66,14 +67,13 @@ def settings_with(source: Source, config: Config) -> Config:
 
     Args:
         source: From ``open_source``.
-        config: What the user gave; dropout and scale that are not at their default stay.
+        config: What the user gave; dropout and scale that are not at their default stay, and
+            whether the encoder is frozen.
     """
     network, default = source.card.network, ModelConfig()
-    free = {n: getattr(config.model, n) for n in FREE if n != "pretrained"}
-    kept = {name for name, value in free.items() if value != getattr(default, name)}
-    model = {n: getattr(network, n) for n in (*_shaping(), *FREE) if n not in kept}
-    # the usual weights decide the learning rate alone, and are looked for only where they must be
-    model["pretrained"] = network.pretrained and network.encoder in PACKAGES
+    kept = [name for name in FREE if getattr(config.model, name) != getattr(default, name)]
+    taken = (*_shaping(), *FREE, "pretrained")  # the last for the learning rate alone
+    model = {name: getattr(network, name) for name in taken if name not in kept}
     fit = {} if config.fit.resize_px or config.fit.crop_px else {"resize_px": source.card.resize_px}
     return config.model_copy(
         update={
@@ -93,19 +93,21 @@ def begin_from(source: Source, plan: Plan, config: Config, split: Split, folder:
         plan: Made with ``settings_with``.
         config: What the user gave.
         split: Of the new data.
-        folder: Gets start.safetensors.
+        folder: Gets start.safetensors, and which images those weights have learnt from.
 
     Raises:
         CalcoError: When the weights do not fit the planned network.
     """
     old, resize_px = source.card.network, plan.resize_px
-    turns = [channel % old.in_channels for channel in range(plan.network.in_channels)]
-    mean, std = tuple(old.mean[i] for i in turns), tuple(old.std[i] for i in turns)
+    n_channels = plan.network.in_channels
+    mean, std = adapt_constants(old.mean, n_channels), adapt_constants(old.std, n_channels)
     network = replace(plan.network, mean=mean, std=std)
     carried = carry_over(source.weights, old, network)
     save_model(folder.start, carried.state, ModelCard(network, split.index.spec, resize_px))
+    folder.save_start_images(source.learnt)
     start = Start(source.given, source.sha256, len(carried.reused), len(carried.adapted))
-    taken = [name for name in plan.reasons if name.startswith("network.")]
+    freezing = "network.freeze_encoder"  # the one that is not taken over
+    taken = [n for n in plan.reasons if n.startswith("network.") and n != freezing]
     taken += ["resize_px"] if resize_px and not config.fit.resize_px else []
     reasons = {**plan.reasons, **dict.fromkeys(taken, "as in the weights it starts from")}
     rate = plan.learning_rate
@@ -121,23 +123,12 @@ def seen_before(source: Source, split: Split, audit: Audit) -> Problem | None:
     Files are compared byte by byte; a picture that was saved anew is not recognised.
 
     Args:
-        source: Weights, and the run that they come from where that is known.
+        source: Weights, and what they have learnt from.
         split: Of the new data.
         audit: Of the new data.
     """
-    try:
-        before = source.run and (source.run.load_audit(), source.run.load_split())
-    except CalcoError:  # weights alone: nothing is known of their images
-        return None
-    if not before:
-        return None
-    old_audit, old_split = before
-    # folds train on the validation parts of each other
-    kinds = ("train", "validation") if old_split.n_folds > 1 else ("train",)
-    learnt = {a.id for a in old_split.assignments if a.subset in kinds}
-    known = {f.image_sha256 for f in old_audit.facts if f.id in learnt}
     kept = {a.id for a in split.assignments if a.subset != "train"}
-    seen = [f.id for f in audit.facts if f.id in kept and f.image_sha256 in known]
+    seen = [f.id for f in audit.facts if f.id in kept and f.image_sha256 in source.learnt]
     if not seen:
         return None
     return Problem(
@@ -171,12 +162,25 @@ def _weights_of(path: Path) -> Path:
     return members[0].weights
 
 
-def _run_of(weights: Path) -> RunDir | None:
-    """Return the run of a weights file, also that of a fold."""
-    for folder in (weights.parent, weights.parent.parent.parent):
-        if (folder / "audit.json").exists():
-            return RunDir(folder)
-    return None
+def _learnt_by(weights: Path) -> frozenset[str]:
+    """Return the sha256 of the images that a run, and those it started from, have learnt from.
+
+    Args:
+        weights: File of the run or of one of its folds; of a file that lies elsewhere nothing is
+            known.
+    """
+    folders = (weights.parent, weights.parent.parent.parent)
+    run = next((RunDir(path) for path in folders if (path / "audit.json").exists()), None)
+    if run is None:
+        return frozenset()
+    try:
+        audit, split, before = run.load_audit(), run.load_split(), run.load_start_images()
+    except CalcoError:  # a part of a run
+        return frozenset()
+    # folds train on the validation parts of each other
+    kinds = ("train", "validation") if split.n_folds > 1 else ("train",)
+    ids = {a.id for a in split.assignments if a.subset in kinds}
+    return before | {f.image_sha256 for f in audit.facts if f.id in ids}
 
 
 def _refuse_conflict(source: Source, config: Config) -> None:
@@ -203,4 +207,4 @@ def _refuse_conflict(source: Source, config: Config) -> None:
 def _shaping() -> list[str]:
     """Name the settings of a network that its weights depend on."""
     shared = (f.name for f in fields(NetworkPlan) if f.name in ModelConfig.model_fields)
-    return [name for name in shared if name not in FREE]
+    return [name for name in shared if name not in (*FREE, *OF_TRAINING)]
