@@ -232,11 +232,149 @@ class RunDir:
         assigned = {row.id: row for row in rows}
         index = self.load_audit().index.only(assigned)
         if not len(index) == len(assigned) == len(rows):
-            what, do = (
-                "cannot read a file of the run",
-                "give a folder that calco train has finished",
+            raise CalcoError(
+                Problem(
+                    "RUN_FILE",
+                    "the ids are not those of audit.json, once each",
+                    str(path),
+                    got=name_some(sorted(assigned.keys() - {s.id for s in index})) or "an id twice",
+                    do="restore it or train again",
+                )
             )
-            got = type(error).__name__
+        return Split(index, tuple(assigned[sample.id] for sample in index))
+
+    def save_plan(self, plan: Plan) -> Plan:
+        """Write plan.yaml: editable, each reason beside its setting."""
+        write_atomic(self.path / "plan.yaml", plan_to_yaml(plan))
+        return plan
+
+    def load_plan(self) -> Plan:
+        """Read plan.yaml, which people may have edited: names and ranges are those of settings."""
+        return plan_from_yaml(self._text("plan.yaml"), f"{self.path}/plan.yaml")
+
+    def save_start_images(self, known: Iterable[str]) -> None:
+        """Write start_images.json: sha256 of the images that the weights at the start know."""
+        write_atomic(self.path / "start_images.json", to_json(sorted(known)))
+
+    def load_start_images(self) -> frozenset[str]:
+        """Read start_images.json; empty when training began from no other run."""
+        path = self.path / "start_images.json"
+        text = self._text(path.name) if path.exists() else "[]"
+        return from_json(frozenset[str], text, str(path))
+
+    def save_learning(self, curve: LearningCurve) -> None:
+        """Write learning.json: what more labels would give."""
+        write_atomic(self.learning_json, to_json(curve))
+
+    def load_learning(self) -> LearningCurve | None:
+        """Read learning.json; None where it was not measured."""
+        path = self.learning_json
+        return from_json(LearningCurve, self._text(path.name), str(path)) if path.exists() else None
+
+    def save_history(self, history: Sequence[Epoch]) -> None:
+        """Write history.csv."""
+        rows, names = map(astuple, history), [f.name for f in fields(Epoch)]
+        write_csv(self.path / "history.csv", names, rows)
+
+    def load_history(self) -> tuple[Epoch, ...]:
+        """Read history.csv; empty before the first epoch."""
+        path = self.path / "history.csv"
+        return from_rows(Epoch, read_csv(path), path) if path.exists() else ()
+
+    def save_fit(self, result: FitResult) -> FitResult:
+        """Write fit.json."""
+        write_atomic(self.path / "fit.json", to_json(result))
+        return result
+
+    def load_fit(self) -> FitResult:
+        """Read fit.json."""
+        return from_json(FitResult, self._text("fit.json"), f"{self.path}/fit.json")
+
+    def finished_fit(self) -> FitResult | None:
+        """Read fit.json when a training came to its end here; None while there is more to do."""
+        if not (self.path / "fit.json").exists():
+            return None
+        result = self.load_fit()
+        return result if result.finished else None
+
+    def save_postprocess(self, postprocess: Postprocess) -> Postprocess:
+        """Write postprocess.json."""
+        write_atomic(self.path / "postprocess.json", to_json(postprocess))
+        return postprocess
+
+    def load_postprocess(self) -> Postprocess:
+        """Read postprocess.json; the defaults while there is none."""
+        if not (self.path / "postprocess.json").exists():
+            return Postprocess()
+        where = f"{self.path}/postprocess.json"
+        params = from_json(Postprocess, self._text("postprocess.json"), where)
+        if not 0 <= params.threshold <= 1:
+            got, do = f"{params.threshold:g}", "restore it or train again"
+            raise CalcoError(Problem("RUN_FILE", "no such threshold", where, got, "0 to 1", do))
+        return params
+
+    def save_scores(self, scores: Scores) -> Scores:
+        """Write scores.csv, one row per image, and calibration.json where there is one."""
+        write_csv(self.path / "scores.csv", SCORE_COLUMNS, map(score_row, scores.images))
+        if scores.calibrations:
+            write_atomic(self.path / "calibration.json", to_json(scores.calibrations))
+        else:  # that of earlier scores would not belong to these
+            (self.path / "calibration.json").unlink(missing_ok=True)
+        return scores
+
+    def load_scores(self) -> tuple[ImageScore, ...]:
+        """Read scores.csv; what an older one lacks is NaN or None."""
+        path = self.path / "scores.csv"
+        return from_rows(ImageScore, [score_fields(row) for row in read_csv(path)], path)
+
+    def load_calibrations(self) -> dict[str, Calibration]:
+        """Read calibration.json, one per subset; empty when no probabilities were scored."""
+        path = self.path / "calibration.json"
+        text = self._text(path.name) if path.exists() else "{}"
+        return from_json(dict[str, Calibration], text, str(path))
+
+    def load_suspicions(self) -> tuple[LabelSuspicion, ...]:
+        """Read label_suspicions.csv; empty while there is none."""
+        path = self.suspicions_csv
+        if not path.exists():
+            return ()
+        rows = [{**row, "box": _box(row)} for row in read_csv(path)]
+        return from_rows(LabelSuspicion, rows, path)
+
+    def save_summary(
+        self, scores: Scores, fits: Sequence[FitResult], reference: Reference, seconds_total: float
+    ) -> None:
+        """Write summary.json: the keys that scripts outside the project read.
+
+        Args:
+            scores: One summary per subset.
+            fits: How each training went.
+            reference: What the scores are compared with.
+            seconds_total: Since the command started.
+        """
+        tree = {
+            **{name: asdict(summary) for name, summary in scores.summaries.items()},
+            "baseline": {"otsu_dice_mean": reference.otsu_dice},
+            "tuning": {"nested_dice_mean": reference.nested_dice},
+            "definition": SCORE_DEFINITION,
+            "epochs": sum(len(fit.history) for fit in fits),
+            "best_epoch": fits[0].best_epoch if len(fits) == 1 else [f.best_epoch for f in fits],
+            "stopped_because": "; ".join(dict.fromkeys(fit.stopped_because for fit in fits)),
+            "seconds_total": round(seconds_total, 1),
+        }
+        write_atomic(self.summary_json, json.dumps(without_nan(tree), indent=2) + "\n")
+
+    def load_summary(self) -> dict[str, Any]:
+        """Read summary.json."""
+        return from_json(dict[str, Any], self._text("summary.json"), f"{self.path}/summary.json")
+
+    def _text(self, name: str) -> str:
+        path = self.path / name
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            what, got = "cannot read a file of the run", type(error).__name__
+            do = "give a folder that calco train has finished"
             raise CalcoError(Problem("RUN_FILE", what, str(path), got, do=do)) from None
 
 

@@ -20,7 +20,7 @@ RUNGS = 10  # moments of a trial at which it may be compared with the others
 # Averaged weights lag behind in the first tenth, where the best of twelve trials once had a Dice of
 # 0.00. These numbers lost least in half of the time when trials were replayed: reports/pruning.md.
 FIRST_RUNG = 2
-KEEP_ONE_OF = 3  # of those that came as far, at each of the rungs 2 and 6
+KEEP_ONE_OF = 2  # of those that came as far, at each of the rungs 2, 4 and 8
 N_STARTUP = 2  # complete trials before the median of such is asked
 
 
