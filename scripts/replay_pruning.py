@@ -125,25 +125,36 @@ def page(sweeps: Mapping[str, Sequence[History]]) -> str:
     for pruner in get_args(Pruner):
         rules[f"`--pruner {pruner}`"] = partial(make_pruner, pruner)
     rules |= RULES
-    lines = [INTRODUCTION, *(f"- {name}: {len(sweeps[name])} trials" for name in sweeps), ""]
-    lines += ["| rule | Dice lost, mean | worst tenth | share of the epochs | both aims met |"]
-    lines += ["|---|---|---|---|---|"]
-    for name, rule in rules.items():
-        found = [o for trials in sweeps.values() for o in replay_in_orders(trials, rule)]
-        worst = sorted(o.lost for o in found)[-max(1, len(found) // 10) :]
-        cells = (fmean(o.lost for o in found), fmean(worst), fmean(o.share for o in found))
-        met = fmean(o.met for o in found)
-        lines.append("| {} | {:.4f} | {:.4f} | {:.0%} | {:.0%} |".format(name, *cells, met))
+    outcomes = {
+        (rule, name): replay_in_orders(trials, make)
+        for rule, make in rules.items()
+        for name, trials in sweeps.items()
+    }
+    lines = [INTRODUCTION, "| rule |" + HEAD, "|---|" + RULE]
+    for rule in rules:
+        lines.append(row(rule, [o for name in sweeps for o in outcomes[rule, name]]))
+    lines += ["", "## By sweep, by the usual rule\n", "| trials |" + HEAD, "|---|" + RULE]
+    usual = next(iter(rules))
+    lines += [row(name, outcomes[usual, name]) for name in sweeps]
     return "\n".join(lines) + "\n"
 
 
+def row(name: str, found: Sequence[Outcome]) -> str:
+    """Return a row of a table: means, and the mean of the worst tenth of what was lost."""
+    worst = sorted(o.lost for o in found)[-max(1, len(found) // 10) :]
+    cells = (fmean(o.lost for o in found), fmean(worst), fmean(o.share for o in found))
+    met = fmean(o.met for o in found)
+    return "| {} | {:.4f} | {:.4f} | {:.0%} | {:.0%} |".format(name, *cells, met)
+
+
+HEAD = " Dice lost, mean | worst tenth | share of the epochs | both aims met |"
+RULE = "---|" * 4
 INTRODUCTION = f"""# Rules by which trials are given up, replayed
 
 Written by `scripts/replay_pruning.py` from the full trials of `sweep.json`, in {ORDERS} orders of
 those of each sweep. Aimed at: at most {MOST_LOST} of validation Dice lost in at most
 {MOST_TIME:.0%} of the epochs. The trials are the same for all rules; in a real sweep what is drawn
 next depends on what was given up before: [sweep.md](sweep.md) has sweeps that were run twice.
-Replayed:
 """
 
 
