@@ -99,7 +99,8 @@ def test_a_signal_during_an_exchange_is_not_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Most come while a process waits for what the others have heard."""
-    exchange, sent = Team.largest, []
+    exchange = Team.largest
+    sent: list[signal.Signals] = []
 
     def interrupted(team: Team, *values: float) -> tuple[float, ...]:
         found = exchange(team, *values)
