@@ -288,7 +288,8 @@ def _agree(study: SharedStudy, asked: _Asked, bench: Bench, digest: str, clock: 
         require_agreeing(config)
         return bench.plan(config, each_s)
 
-    require_sound(space, plan_one)
+    if not existing:  # else the founder has seen to it, on its machine
+        require_sound(space, plan_one)
     spec = SweepSpec(
         # workers may differ in their devices
         config=config_to_yaml(asked.config.model_copy(update={"device": "auto"})),
