@@ -24,19 +24,14 @@ from optuna.pruners import BasePruner, MedianPruner, SuccessiveHalvingPruner
 from benchmark_sweep import MOST_LOST, MOST_TIME, REPORT
 from calco.files import write_atomic
 from calco.records import Pruner
-from calco.searching.pruning import RUNGS, Rungs, make_pruner
+from calco.searching.pruning import FIRST_RUNG, KEEP_ONE_OF, N_STARTUP, RUNGS, Rungs, make_pruner
+from calco.sweeps import OWN_NAME
 
 PAGE = REPORT.with_name("pruning.md")
 Rule = Callable[[], BasePruner]
 ORDERS = 40  # of the trials of each sweep
-RULES: dict[str, Rule] = {}
-for first, n in ((1, 2), (2, 1), (2, 2), (2, 4), (3, 2), (4, 2)):
-    name = f"median of complete ones, from {first} tenths, after {n} complete"
-    RULES[name] = partial(MedianPruner, n_startup_trials=n, n_warmup_steps=first)
-for first, eta in ((1, 2), (1, 3), (2, 2), (2, 3), (2, 4), (3, 2), (3, 3), (4, 3)):
-    tenths = [str(first * eta**k) for k in range(4) if first * eta**k < RUNGS]
-    name = f"best 1 of {eta}, at {', '.join(tenths)} tenths"
-    RULES[name] = partial(SuccessiveHalvingPruner, min_resource=first, reduction_factor=eta)
+MEDIANS = ((1, 2), (2, 1), (2, 2), (2, 4), (3, 2), (4, 2))  # first tenth, complete trials
+HALVINGS = ((1, 2), (1, 3), (2, 2), (2, 3), (2, 4), (3, 2), (3, 3), (4, 3))  # first, 1 of how many
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,8 @@ def read_sweeps() -> dict[str, list[History]]:
 def replay(trials: Sequence[History], pruner: BasePruner) -> Outcome:
     """Tell a rule of trials, one after the other."""
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    study = optuna.create_study(direction="maximize", pruner=pruner)
+    # Hyperband divides trials by the name of their study
+    study = optuna.create_study(study_name=OWN_NAME, direction="maximize", pruner=pruner)
     kept, n_epochs = [], 0
     for history in trials:
         trial = study.ask()
@@ -121,10 +117,7 @@ def replay_in_orders(trials: Sequence[History], rule: Rule) -> list[Outcome]:
 
 def page(sweeps: Mapping[str, Sequence[History]]) -> str:
     """Write a row for every rule, those in use first."""
-    rules: dict[str, Rule] = {}
-    for pruner in get_args(Pruner):
-        rules[f"`--pruner {pruner}`"] = partial(make_pruner, pruner)
-    rules |= RULES
+    rules = rules_replayed()
     outcomes = {
         (rule, name): replay_in_orders(trials, make)
         for rule, make in rules.items()
@@ -137,6 +130,37 @@ def page(sweeps: Mapping[str, Sequence[History]]) -> str:
     usual = next(iter(rules))
     lines += [row(name, outcomes[usual, name]) for name in sweeps]
     return "\n".join(lines) + "\n"
+
+
+def rules_replayed() -> dict[str, Rule]:
+    """Return the rules in use, by their options, then others."""
+    medians = {
+        f"median of complete ones, from {first} tenths, after {n} complete": partial(
+            MedianPruner, n_startup_trials=n, n_warmup_steps=first
+        )
+        for first, n in MEDIANS
+    }
+    halvings = {
+        f"best 1 of {eta}, at {rungs_of(first, eta)} tenths": partial(
+            SuccessiveHalvingPruner, min_resource=first, reduction_factor=eta
+        )
+        for first, eta in HALVINGS
+    }
+    used: dict[Pruner, str] = {
+        "halving": f"best 1 of {KEEP_ONE_OF}, at {rungs_of(FIRST_RUNG, KEEP_ONE_OF)} tenths",
+        "median": f"median of complete ones, from {FIRST_RUNG} tenths, after {N_STARTUP} complete",
+    }
+    rules: dict[str, Rule] = {
+        f"**`--pruner {pruner}`** {used.get(pruner, '')}".rstrip(): partial(make_pruner, pruner)
+        for pruner in get_args(Pruner)
+    }
+    others: dict[str, Rule] = {**medians, **halvings}
+    return rules | {name: others[name] for name in others if name not in used.values()}
+
+
+def rungs_of(first: int, eta: int) -> str:
+    """Name the tenths at which halving compares."""
+    return ", ".join(str(first * eta**k) for k in range(RUNGS) if first * eta**k < RUNGS)
 
 
 def row(name: str, found: Sequence[Outcome]) -> str:

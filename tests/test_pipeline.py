@@ -343,3 +343,29 @@ def test_the_command_is_kept_without_its_login(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "argv", ["/bin/calco", *words])
     shown = "calco sweep 'a b' --storage postgresql://db/runs"
     assert describe_machine(Config())["command"] == shown
+
+
+def test_a_folder_that_another_run_took_meanwhile_is_left_alone(
+    discs: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    folder = RunDir(tmp_path / "run")
+
+    def take(record: object) -> None:  # while we read the data
+        folder.path.mkdir(exist_ok=True)
+        folder.weights.write_bytes(b"theirs")
+
+    with pytest.raises(CalcoError, match="not empty"):
+        run(discs, tiny_config, folder, Clock(), Listener(take))
+    assert folder.weights.read_bytes() == b"theirs"
+
+
+def test_a_run_that_is_interrupted_before_training_leaves_no_folder(
+    discs: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("calco.pipeline.prepare", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(discs, tiny_config, RunDir(tmp_path / "run"), Clock(), Listener())
+    assert not (tmp_path / "run").exists()

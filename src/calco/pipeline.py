@@ -126,7 +126,7 @@ def run(
     if audit.errors:
         raise CalcoError(*audit.errors)  # bad data leaves no folder behind
     with folder.locked():
-        with _taken_back_on_fault(folder):
+        with taken_back_on_fault(folder):
             folder.save_config(config)
             folder.save_manifest(describe_machine(config, source))
             folder.save_index(index)
@@ -141,8 +141,13 @@ def run(
 
 
 @contextmanager
-def _taken_back_on_fault(folder: RunDir) -> Iterator[None]:
-    """Leave no folder behind when a fault or Ctrl-C comes before training: all is just written."""
+def taken_back_on_fault(folder: RunDir) -> Iterator[None]:
+    """Fill a locked folder; a fault or Ctrl-C leaves none behind, as all in it was just written.
+
+    Raises:
+        CalcoError: When another process has filled it while the data were read.
+    """
+    folder.require_new()
     try:
         yield
     except (CalcoError, KeyboardInterrupt):

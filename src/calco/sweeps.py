@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +17,7 @@ from calco.config import Config, config_to_yaml
 from calco.errors import CalcoError, Problem, StoppedError
 from calco.files import write_atomic
 from calco.nets.asked import require_agreeing, require_network
-from calco.pipeline import Listener, describe_machine
+from calco.pipeline import Listener, describe_machine, taken_back_on_fault
 from calco.records import STOPPED_BY, Audit, Plan, Pruner, Split, Sweep, SweepSpec, SweepTrial
 from calco.searching.folder import StudyNote, SweepDir
 from calco.searching.space import Params, Space, default_space, overlay, parse_space, read_space
@@ -115,7 +113,7 @@ def begin_sweep(
     if options.storage:  # a typo is said before an hour of reading
         open_study(options.storage, asked.name, options.lost_after_s)
     audit = _look(data, asked.config, listener)
-    with folder.run.locked(), _taken_back_on_fault(folder):
+    with folder.run.locked(), taken_back_on_fault(folder.run):
         split = _save_data(folder, asked.config, audit, listener)
         url = options.storage or folder.own_storage
         study = open_study(url, asked.name, options.lost_after_s)
@@ -229,21 +227,6 @@ def _look(data: Path, config: Config, listener: SweepListener) -> Audit:
     if audit.errors:
         raise CalcoError(*audit.errors)
     return audit
-
-
-@contextmanager
-def _taken_back_on_fault(folder: SweepDir) -> Iterator[None]:
-    """Leave no folder behind when a fault or Ctrl-C comes before the first trial.
-
-    Raises:
-        CalcoError: When another sweep has begun here since.
-    """
-    folder.run.require_new()
-    try:
-        yield
-    except (CalcoError, KeyboardInterrupt):
-        shutil.rmtree(folder.path, ignore_errors=True)
-        raise
 
 
 def _save_data(folder: SweepDir, config: Config, audit: Audit, listener: SweepListener) -> Split:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 from optuna.pruners import MedianPruner, NopPruner
 
-from replay_pruning import History, Outcome, replay, replay_in_orders
+from replay_pruning import (
+    PAGE,
+    History,
+    Outcome,
+    page,
+    read_sweeps,
+    replay,
+    replay_in_orders,
+    rules_replayed,
+)
 
 
 def trial(dice: float, late_by: int = 0) -> History:
@@ -38,3 +47,15 @@ def test_in_every_order_the_first_stays_the_first() -> None:
     found = replay_in_orders([trial(0.8), trial(0.4), trial(0.6), trial(0.5)], median)
     assert {outcome.share for outcome in found} == {(10 + 3 * 2) / 40}
     assert {outcome.lost for outcome in found} == {0.0}
+
+
+def test_each_rule_is_replayed_once() -> None:
+    names = list(rules_replayed())
+    assert names[0] == "**`--pruner halving`** best 1 of 2, at 2, 4, 8 tenths"
+    assert sum("best 1 of 2, at 2, 4, 8 tenths" in name for name in names) == 1
+    assert "best 1 of 3, at 3, 9 tenths" in names
+
+
+@pytest.mark.slow
+def test_the_page_is_what_the_trials_say() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(read_sweeps())

@@ -52,6 +52,13 @@ def by_rate(params: Params, report: Report) -> float:
     return dice
 
 
+def steadily(dice: float, report: Report) -> float:
+    """Come nearer to a Dice by a tenth of it in each tenth of the trial."""
+    for tenth in range(1, 11):
+        report(tenth / 10, epoch(tenth, dice * tenth / 10))
+    return dice
+
+
 def test_every_trial_asked_for_is_done_once(tmp_path: Path) -> None:
     found = swept(founded(tmp_path, 3), by_rate)
     assert [t.number for t in found.trials] == list(range(3))
@@ -74,14 +81,7 @@ def test_draws_depend_on_the_seed_and_not_on_a_break(tmp_path: Path) -> None:
 
 def test_weak_trials_are_given_up(tmp_path: Path) -> None:
     dices = iter([0.9, 0.5, 0.95])
-
-    def train_on(params: Params, report: Report) -> float:
-        dice = next(dices)
-        for tenth in range(1, 11):
-            report(tenth / 10, epoch(tenth, dice * tenth / 10))
-        return dice
-
-    found = swept(founded(tmp_path, 3, "halving"), train_on)
+    found = swept(founded(tmp_path, 3, "halving"), lambda _, report: steadily(next(dices), report))
     # after two tenths the first had 0.18: 0.10 is given up there, and not before; 0.19 goes on
     assert [t.state for t in found.trials] == ["complete", "pruned", "complete"]
     assert len(found.trials[1].history) == 2
@@ -91,14 +91,7 @@ def test_weak_trials_are_given_up(tmp_path: Path) -> None:
 
 def test_the_median_is_asked_once_two_trials_are_complete(tmp_path: Path) -> None:
     dices = iter([0.9, 0.7, 0.75, 0.85])
-
-    def train_on(params: Params, report: Report) -> float:
-        dice = next(dices)
-        for tenth in range(1, 11):
-            report(tenth / 10, epoch(tenth, dice * tenth / 10))
-        return dice
-
-    found = swept(founded(tmp_path, 4, "median"), train_on)
+    found = swept(founded(tmp_path, 4, "median"), lambda _, report: steadily(next(dices), report))
     # the median of the first two is that of 0.8
     assert [t.state for t in found.trials] == ["complete", "complete", "pruned", "complete"]
     assert len(found.trials[2].history) == 2
@@ -107,10 +100,7 @@ def test_the_median_is_asked_once_two_trials_are_complete(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_hyperband_gives_up_the_weaker_half_of_a_bracket(tmp_path: Path) -> None:
     def train_on(params: Params, report: Report) -> float:
-        dice = by_rate(params, lambda *_: None)
-        for tenth in range(1, 11):
-            report(tenth / 10, epoch(tenth, dice * tenth / 10))
-        return dice
+        return steadily(by_rate(params, lambda *_: None), report)
 
     found = swept(founded(tmp_path, 12, "hyperband"), train_on)
     complete = [t.dice for t in found.trials if t.state == "complete"]

@@ -43,6 +43,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Remembering]:
     return made
 
 
+@pytest.fixture
+def copied_run(finished_run: Path, tmp_path: Path) -> RunDir:
+    """A finished run that a test may change."""
+    return RunDir(shutil.copytree(finished_run, tmp_path / "run"))
+
+
 def summary_of(run: RunDir) -> SubsetSummary:
     """The test part's summary of a finished run."""
     from calco.stages.report import _subset_summary
@@ -156,17 +162,15 @@ def test_scores_after_a_resume_that_only_tuned_are_told_at_the_last_epoch(
 def test_a_full_disk_leaves_no_tracker_open(
     monkeypatch: pytest.MonkeyPatch,
     tiny_config: Config,
-    finished_run: Path,
-    tmp_path: Path,
+    copied_run: RunDir,
     opened: list[Remembering],
 ) -> None:
     def full(path: Path, _: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    folder = RunDir(shutil.copytree(finished_run, tmp_path / "run"))
     monkeypatch.setattr(listening, "write_atomic", full)
-    with tracked(Listener(), following(tiny_config, "mlflow"), folder) as listener:
-        listener.on_record(folder.load_plan())
+    with tracked(Listener(), following(tiny_config, "mlflow"), copied_run) as listener:
+        listener.on_record(copied_run.load_plan())
     assert opened[0].told("picture") == ["curves"]
     assert opened[0].told("artefact") == ["report.html"]
     assert opened[0].told("close") == [True]
@@ -175,8 +179,7 @@ def test_a_full_disk_leaves_no_tracker_open(
 def test_whatever_goes_wrong_with_pictures_the_end_stays_what_it_was(
     monkeypatch: pytest.MonkeyPatch,
     tiny_config: Config,
-    finished_run: Path,
-    tmp_path: Path,
+    copied_run: RunDir,
     opened: list[Remembering],
 ) -> None:
     def broken(*_: object) -> None:
@@ -186,13 +189,12 @@ def test_whatever_goes_wrong_with_pictures_the_end_stays_what_it_was(
         listener.on_record(run.load_plan())
         raise StoppedError
 
-    folder = RunDir(shutil.copytree(finished_run, tmp_path / "run"))
     monkeypatch.setattr(listening, "trace_scored", broken)
     heard, warned = list[object](), list[Problem]()
     mine = Listener(heard.append, watch=Watch(on_advice=warned.append))
     config = following(tiny_config, "mlflow")
-    with pytest.raises(StoppedError), tracked(mine, config, folder) as listener:
-        stop_after(listener, folder)
-    assert [(p.code, p.where) for p in warned] == [("TRACKER_FAILED", str(folder.path))]
+    with pytest.raises(StoppedError), tracked(mine, config, copied_run) as listener:
+        stop_after(listener, copied_run)
+    assert [(p.code, p.where) for p in warned] == [("TRACKER_FAILED", str(copied_run.path))]
     assert opened[0].told("close") == [False]
     assert isinstance(heard[-1], TrackerRun)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import assert_never
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from calco.config import MAX_SCALE, MIN_SCALE
 from calco.errors import CalcoError, Problem
-from calco.nets.encoders import EncoderDecoder
+from calco.nets.encoders import EncoderDecoder, without_values
 from calco.nets.lean import LeanUNet
 from calco.nets.unet import UNet
 from calco.nets.weights import find_weights, load_weights
@@ -163,17 +164,13 @@ def build_skeleton(plan: NetworkPlan) -> Segmenter:
     A few encoders need it. No trained weights are looked for, and torch's random numbers are left
     as they were.
     """
-    plan = replace(plan, pretrained=False)
-    try:
-        with torch.device("meta"):
-            skeleton = build_network(plan)
-        stored = skeleton.network.state_dict().keys()
-        if all(name in stored for name, _ in skeleton.network.named_buffers()):
-            return skeleton
-    except RuntimeError:
-        pass  # it looks at the values of a random tensor, which has none there
+    build = partial(build_network, replace(plan, pretrained=False))
+    skeleton = without_values(build)
+    stored = skeleton.network.state_dict().keys()
+    if all(name in stored for name, _ in skeleton.network.named_buffers()):
+        return skeleton
     with torch.random.fork_rng([]):
-        return build_network(plan)
+        return build()
 
 
 def _build_encoder(plan: NetworkPlan) -> EncoderDecoder:

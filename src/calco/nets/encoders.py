@@ -6,7 +6,9 @@ Nothing here reaches the network: weights are random until ``nets.weights`` fill
 from __future__ import annotations
 
 import difflib
-from typing import Any, Self, assert_never
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Self, TypeVar, assert_never
 
 import segmentation_models_pytorch as smp
 import timm
@@ -30,6 +32,7 @@ the Dice that dsb2018 reaches in it is no lower: docs/explanation/plan.md."""
 
 POOLING_DECODERS = ("deeplabv3plus", "upernet")  # average an image to one pixel, and normalise it
 TRIED_SIZES = ((64, 96), (160, 64))  # height, width: neither square nor alike
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 # --- names ---------------------------------------------------------------------------------------
@@ -185,7 +188,7 @@ class EncoderDecoder(nn.Module):
         The first filters come first. Asked of a network like this one, so it holds for every
         encoder, and where processes hold parts of the weights, too.
         """
-        twin = _without_values(self.in_channels, *self.names).encoder
+        twin = without_values(partial(EncoderDecoder, self.in_channels, *self.names)).encoder.eval()
         own = dict(self.encoder.named_parameters())
         left = dict(twin.named_parameters())
         device = next(twin.parameters()).device
@@ -243,7 +246,7 @@ def require_fitting(encoder: str, decoder: DecoderName) -> EncoderDecoder:
     Raises:
         CalcoError: With what segmentation-models-pytorch or timm says of them.
     """
-    network = _without_values(3, encoder, decoder)
+    network = without_values(partial(EncoderDecoder, 3, encoder, decoder)).eval()
     device = next(network.parameters()).device
     try:
         with torch.no_grad():
@@ -257,14 +260,14 @@ def require_fitting(encoder: str, decoder: DecoderName) -> EncoderDecoder:
     return network
 
 
-def _without_values(in_channels: int, encoder: str, decoder: DecoderName) -> EncoderDecoder:
-    """Build a network for evaluation whose tensors have no values, where it does without."""
+def without_values(build: Callable[[], _Network]) -> _Network:
+    """Build a network whose tensors have no values, where it does without; random numbers stay."""
     try:
         with torch.device("meta"):
-            return EncoderDecoder(in_channels, encoder, decoder).eval()
+            return build()
     except RuntimeError:  # a few draw random numbers that they look at
         with torch.random.fork_rng([]):
-            return EncoderDecoder(in_channels, encoder, decoder).eval()
+            return build()
 
 
 def _unfit(encoder: str, decoder: DecoderName, error: Exception) -> Problem:

@@ -28,7 +28,8 @@ class Rungs:
     """Compares a trial with others after each tenth of it.
 
     Trials are validated at different moments, and keep the weights that were best: at each rung the
-    highest Dice by then stands.
+    highest Dice by then stands for the others. A trial is judged whenever it is validated at a rung
+    or beyond, by all that is known of it.
 
     Args:
         trial: Of a study that has a pruner.

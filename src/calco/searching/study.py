@@ -215,7 +215,7 @@ class SharedStudy:
             return train_on(values, report)
         except optuna.TrialPruned:
             raise
-        except (StoppedError, KeyboardInterrupt, OSError):  # a full disk is no trial's fault
+        except (StoppedError, KeyboardInterrupt, OSError, *LOST):  # no fault of the trial
             if not self._have_ended(study, [trial.number]):
                 self._queue_again(study, trial.number)
             raise
